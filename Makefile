@@ -1,0 +1,54 @@
+# Everything that is done with this repository. `make` alone lists it.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help install ollama run test test-system test-long lint bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## the command arasul-supervisor, with all that tests need, in .venv
+
+$(STAMP): setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: Python 3.10 or newer is needed (python3 is older or absent)." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "make: $(PYTHON) cannot make virtual environments (Debian: apt-get install python3-venv)." >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+ollama: ## Ollama: the one on the PATH, else one built into a cache folder
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) scripts/install_engine.py
+
+run: install ollama ## the daemon in the foreground; Ctrl-C ends it and the engine
+	@exec $(BIN)/arasul-supervisor run
+
+test: install ollama ## unit, property, integration, real and api tests, with coverage
+	@$(PYTEST) tests/unit tests/property tests/integration tests/api tests/real -m "not long" \
+		--cov=arasul_supervisor --cov-branch --cov-report=term $(ARGS)
+
+test-system: install ollama ## each home as its user would start it: PID 1, systemd, supervisord, image
+	@$(PYTEST) tests/system -m "not long" $(ARGS) || { test $$? -eq 5 && echo "make: tests/system holds no test yet."; }
+
+test-long: install ollama ## soaks and Ollama's own long time-outs
+	@$(PYTEST) tests -m long $(ARGS) || { test $$? -eq 5 && echo "make: no test is marked long yet."; }
+
+lint: install ## formatting, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: install ollama ## side by side with others, as JSON and a table
+	@test -d bench || { echo "make: there are no benchmarks yet (no folder bench/)." >&2; exit 1; }
+	@$(BIN)/python -m bench $(ARGS)
+
+clean: ## all that was made here; the engine's cache for all clones stays
+	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
