@@ -1,0 +1,51 @@
+"""Where the engine's owner publishes what it knows: the newest snapshot, and those who wait for a certain one."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from arasul_supervisor.supervision.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Board:
+    """Holds the snapshot. Only the engine's owner changes and publishes it."""
+
+    def __init__(self) -> None:
+        self.snapshot = Snapshot()
+        self._subscribers: list[Callable[[Snapshot], None]] = []
+        self._waiting: list[tuple[Callable[[Snapshot], bool], asyncio.Future[Snapshot]]] = []
+
+    def change(self, **changes: object) -> None:
+        """Replace fields of the snapshot; seen by others at the next `publish`."""
+        # The dataclass checks the names; mypy cannot follow keywords into `replace`.
+        self.snapshot = replace(self.snapshot, **changes)  # type: ignore[arg-type]
+
+    def publish(self) -> None:
+        """Show the snapshot to the subscribers, and to those whose wait it ends."""
+        for callback in list(self._subscribers):
+            callback(self.snapshot)
+        for predicate, future in self._waiting:
+            if not future.done() and predicate(self.snapshot):
+                future.set_result(self.snapshot)
+
+    def subscribe(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
+        """Call `callback` at each `publish`; returns how to end that."""
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
+
+    async def wait_until(self, predicate: Callable[[Snapshot], bool]) -> Snapshot:
+        """The first snapshot, beginning with the present one, for which `predicate` holds."""
+        if predicate(self.snapshot):
+            return self.snapshot
+        future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+        entry = (predicate, future)
+        self._waiting.append(entry)
+        try:
+            return await future
+        finally:
+            self._waiting.remove(entry)

@@ -1,0 +1,97 @@
+"""One generation of the engine: spawned into its own session, held by a pidfd, never reaped behind our back.
+
+`subprocess.Popen` is used as a spawner only: its own `poll`, `wait` and `kill` reap first, which would free the
+group's number while members live (facts/process.md §2.1).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What to execute: the command, its whole environment, and the file that its output is appended to."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    spool: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a process ended: an exit `code`, or the `signal` that ended it."""
+
+    code: int | None
+    signal: int | None
+
+    @property
+    def sentence(self) -> str:
+        """`exited with code 1`, `killed by signal 9 (SIGKILL)`."""
+        if self.signal is None:
+            return f"exited with code {self.code}"
+        try:
+            name = signal.Signals(self.signal).name
+        except ValueError:
+            name = "unknown"
+        return f"killed by signal {self.signal} ({name})"
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A spawned generation. Its group and session carry the number of its pid."""
+
+    generation: int
+    pid: int
+    pidfd: int
+    launch: Launch
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the leader alone; nothing happens when it is dead already."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return
+
+    def is_stopped(self) -> bool:
+        """True while the leader is stopped (state T or t), as SIGSTOP and tracers leave it."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as file:
+                return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+        except (OSError, IndexError):
+            return False
+
+    def close(self) -> None:
+        """Give the pidfd back."""
+        os.close(self.pidfd)
+
+
+def spawn(launch: Launch, *, generation: int, own: Callable[[int], None]) -> Child:
+    """Start a generation: new session, stdin from /dev/null, both outputs on the spool, closed descriptors.
+
+    :param own: told the pid before the loop can run, so that nobody else takes the exit status
+    :raises OSError: no such program, not executable, no descriptor left; nothing runs then
+    """
+    spool_fd = os.open(launch.spool, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        process = subprocess.Popen(
+            launch.command,
+            env=dict(launch.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=spool_fd,
+            stderr=spool_fd,
+            start_new_session=True,
+        )
+    finally:
+        os.close(spool_fd)
+    process.returncode = 0  # it never polls, reaps or warns from here on
+    own(process.pid)
+    return Child(generation, process.pid, os.pidfd_open(process.pid), launch)

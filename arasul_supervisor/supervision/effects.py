@@ -1,0 +1,312 @@
+"""What the table's effects do to the world. Each does one thing; none decides where the engine goes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+from arasul_supervisor._compat import assert_never
+from arasul_supervisor.errors import ArasulError
+from arasul_supervisor.supervision import exits, strays
+from arasul_supervisor.supervision.child import spawn
+from arasul_supervisor.supervision.generation import Beat, ChildChanged, Generation, Message
+from arasul_supervisor.supervision.lifecycle import Effect, Event
+from arasul_supervisor.supervision.lock import installation_prefix
+from arasul_supervisor.supervision.post_mortem import PostMortem
+from arasul_supervisor.supervision.restart_policy import GiveUp, Life, is_short, next_start, short_lives_after
+from arasul_supervisor.supervision.snapshot import Failure, State
+from arasul_supervisor.supervision.wiring import Explained
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from arasul_supervisor.clock import Clock
+    from arasul_supervisor.event_log import EventLog
+    from arasul_supervisor.supervision.board import Board
+    from arasul_supervisor.supervision.init import Reaper
+    from arasul_supervisor.supervision.restart_policy import RestartPolicy
+    from arasul_supervisor.supervision.strays import Stray
+    from arasul_supervisor.supervision.wiring import EngineLimits, EngineWiring
+
+Finding = Beat | Explained | ChildChanged
+
+EXIT_GAVE_UP = 70
+_STRAYS_S = 5.0
+
+
+class Effects:
+    """Runs effects for the engine's owner, and holds what they need between two events."""
+
+    def __init__(
+        self,
+        wiring: EngineWiring,
+        limits: EngineLimits,
+        policy: RestartPolicy,
+        *,
+        board: Board,
+        marker: str,
+        reaper: Reaper,
+        clock: Clock,
+        log: EventLog,
+        post: Callable[[Message | Finding], None],
+        follow_up: Callable[[Message], None],
+    ) -> None:
+        """Take the parts.
+
+        :param post: puts a finding at the end of the owner's queue
+        :param follow_up: has an event handled in this same turn, before anything queued
+        """
+        self._wiring, self._limits, self._policy = wiring, limits, policy
+        self._board, self._marker, self._reaper = board, marker, reaper
+        self._clock, self._log, self._post, self._follow_up = clock, log, post, follow_up
+        self._post_mortem = PostMortem(
+            wiring, limits.port, board=board, clock=clock, log=log, post=post, begin=self._begin
+        )
+        self.farewells: list[Callable[[], Awaitable[object]]] = []
+        self._current: Generation | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._life: Life | None = None
+        self._told: str | None = None
+        self._version: str | None = None
+        self._spawn_failure: Failure | None = None
+        self._survivors: tuple[Stray, ...] = ()
+        self._delay_s = 0.0
+        self._is_grace_due = True
+        self._is_automatic = False
+        self._run: dict[Effect, Callable[[], None]] = {
+            Effect.SPAWN: self._spawn,
+            Effect.TERMINATE: self._terminate,
+            Effect.END_TREE: self._end_tree,
+            Effect.COUNT_LIFE: self._count_life,
+            Effect.NOTE_EXIT: self._note_exit,
+            Effect.DECIDE_RESTART: self._decide_restart,
+            Effect.FORGET_SHORT_LIVES: self._forget_short_lives,
+            Effect.RENEW_GRACE: self._renew_grace,
+            Effect.NOTE_READY: self._note_ready,
+            Effect.NOTE_SURVIVORS: self._note_survivors,
+            Effect.ARM_START_LIMIT: lambda: self._arm(limits.startup_s, Event.START_TIMED_OUT),
+            Effect.ARM_STOP_LIMIT: lambda: self._arm(limits.stop_s, Event.STOP_TIMED_OUT),
+            Effect.ARM_BACKOFF: self._arm_backoff,
+            Effect.ARM_STABLE: lambda: self._arm(policy.reset_s, Event.RAN_STABLY),
+            Effect.CANCEL_TIMERS: self._cancel_timers,
+            Effect.LEAVE: lambda: wiring.leave(EXIT_GAVE_UP),
+        }
+
+    def run(self, effect: Effect) -> None:
+        """Do it. What takes time goes on in a task and comes back as an event."""
+        self._run[effect]()
+
+    def note_cause(self, message: Message) -> None:
+        """Keep what an event brings along for the effects that follow it."""
+        self._survivors = message.survivors or self._survivors
+        self._version = message.version or self._version
+        told = {
+            Event.STOP_ASKED: "asked to stop",
+            Event.RESTART_ASKED: "asked to restart",
+            Event.START_TIMED_OUT: f"no answer within {self._limits.startup_s:g} s of its start",
+            Event.STOP_TIMED_OUT: f"still there {self._limits.stop_s:g} s after SIGTERM",
+        }.get(message.event)
+        was_alive = self._board.snapshot.state in (State.STARTING, State.RUNNING, State.STOPPING)
+        if told is not None and was_alive:
+            self._told = told
+
+    def note(self, finding: Finding) -> None:
+        """Put a finding that moves no state into the snapshot."""
+        if isinstance(finding, Beat):
+            self._note_beat(finding)
+        elif isinstance(finding, Explained):
+            self._post_mortem.add(finding)
+        elif isinstance(finding, ChildChanged):
+            self._look_whether_frozen()
+        else:
+            assert_never(finding)
+
+    def kill_now(self) -> None:
+        """SIGKILL the tree, and spin for its end for a few milliseconds at most."""
+        if self._current is not None:
+            self._current.tree.advance_spinning(self._reaper)
+
+    async def close(self) -> None:
+        """End all timers and tasks."""
+        self._cancel_timers()
+        if self._current is not None:
+            await self._current.close()
+        for task in list(self._tasks):
+            await task
+
+    def _spawn(self) -> None:
+        if self._current is not None:
+            raise AssertionError("promise 1: the former tree has not been seen to be gone")
+        now_mono, seen = self._clock.mono(), self._board.snapshot
+        self._board.change(
+            generation=seen.generation + 1,
+            restarts=seen.restarts + self._is_automatic,
+            started_at=self._clock.wall(),
+            started_mono=now_mono,
+            ready_at=None,
+            ready_mono=None,
+            answered_mono=None,
+            next_attempt_at=None,
+            next_attempt_mono=None,
+            grace_until_mono=now_mono + self._limits.grace_s if self._is_grace_due else seen.grace_until_mono,
+        )
+        self._is_grace_due = self._is_automatic = False
+        self._told = self._life = None
+        try:
+            launch = self._wiring.prepare(seen.generation + 1)
+            child = spawn(launch, generation=seen.generation + 1, own=self._reaper.own)
+        except ArasulError as error:
+            self._fail_spawn(Failure(error.code, error.sentence))
+        except OSError as error:
+            self._fail_spawn(Failure("spawn_failed", f"The engine cannot be started: {error}."))
+        else:
+            self._current = Generation(child, self._marker, self._reaper, self._post, self._log)
+            self._current.watch_readiness(self._limits.host, self._limits.port)
+            self._board.change(pid=child.pid, command=launch.command, spool=launch.spool)
+            self._log.info("engine_spawned", pid=child.pid, generation=child.generation)
+
+    def _fail_spawn(self, failure: Failure) -> None:
+        self._spawn_failure = failure
+        self._follow_up(Message(Event.SPAWN_FAILED, self._board.snapshot.generation))
+
+    def _note_ready(self) -> None:
+        seen, now_mono = self._board.snapshot, self._clock.mono()
+        self._board.change(
+            ready_at=self._clock.wall(),
+            ready_mono=now_mono,
+            answered_mono=now_mono,
+            engine_version=self._version,
+            failure=None,
+            gave_up=False,
+            decision="it answers",
+        )
+        if self._current is not None:
+            self._current.watch_heartbeat(self._limits.host, self._limits.port)
+        took_s = round(now_mono - (seen.started_mono or now_mono), 3)
+        self._log.info("engine_ready", pid=seen.pid, version=self._version, took_s=took_s)
+
+    def _note_beat(self, beat: Beat) -> None:
+        seen = self._board.snapshot
+        if beat.generation != seen.generation or seen.state is not State.RUNNING:
+            return
+        if beat.is_answered:
+            self._board.change(answered_mono=self._clock.mono(), missed_beats=0, is_frozen=False)
+        else:
+            self._board.change(missed_beats=seen.missed_beats + 1)
+            self._look_whether_frozen()
+        if seen.missed_beats >= 3 and beat.is_answered:
+            self._log.warning("engine_answers_again", pid=seen.pid)
+        elif seen.missed_beats == 2 and not beat.is_answered:
+            self._log.warning("engine_silent", pid=seen.pid, missed_beats=3)
+
+    def _look_whether_frozen(self) -> None:
+        """See whether the engine was stopped (SIGSTOP) or goes on."""
+        seen = self._board.snapshot
+        if self._current is None or seen.state is not State.RUNNING:
+            return
+        is_frozen = self._current.child.is_stopped()
+        if is_frozen != seen.is_frozen:
+            self._log.warning("engine_frozen" if is_frozen else "engine_thawed", pid=seen.pid)
+            self._board.change(is_frozen=is_frozen)
+
+    def _terminate(self) -> None:
+        if self._current is not None:
+            self._current.terminate(self.farewells)
+
+    def _end_tree(self) -> None:
+        if self._current is not None:
+            if self._current.end_tree():
+                self._follow_up(Message(Event.TREE_GONE, self._current.child.generation))
+        elif self._survivors:
+            self._begin(self._sweep_again())
+        else:
+            self._follow_up(Message(Event.TREE_GONE))
+
+    async def _sweep_again(self) -> None:
+        """Try once more to end strays of an earlier life that survived the sweep at launch."""
+        prefix = installation_prefix(self._marker)
+        _, living = await asyncio.to_thread(strays.sweep, prefix, bound_s=_STRAYS_S)
+        if living:
+            self._post(Message(Event.TREE_SURVIVED, survivors=tuple(living)))
+        else:
+            self._survivors = ()
+            self._post(Message(Event.TREE_GONE))
+
+    def _note_survivors(self) -> None:
+        failure = exits.unkillable(self._survivors)
+        self._board.change(failure=failure, decision=failure.sentence)
+        self._log.error("engine_unkillable", reason=failure.sentence)
+
+    def _count_life(self) -> None:
+        seen = self._board.snapshot
+        ran_s = None if seen.ready_mono is None else self._clock.mono() - seen.ready_mono
+        self._life = Life(ran_s)
+        self._is_grace_due = self._is_grace_due or not is_short(self._life, self._policy)
+        self._board.change(short_lives=short_lives_after(self._life, seen.short_lives, self._policy))
+
+    def _note_exit(self) -> None:
+        """Tell how the generation ended, and let go of it. Nothing is told where nothing ran."""
+        if self._spawn_failure is not None:
+            self._post_mortem.of_failed_spawn(self._spawn_failure)
+            self._spawn_failure = None
+        elif self._current is not None:
+            ended, self._current = self._current, None
+            self._survivors = ()
+            self._post_mortem.of_generation(ended.tree.status, self._told, ended.child.launch.spool)
+            self._begin(ended.close())
+
+    def _decide_restart(self) -> None:
+        seen = self._board.snapshot
+        if self._life is None:  # an operator's command found nothing running: no life has ended
+            self._board.change(decision="started on command")
+            self._follow_up(Message(Event.RESTART_GRANTED))
+            return
+        life = Life(self._life.ran_s, seen.failure.code if seen.failure else None)
+        decision = next_start(seen.short_lives, life, self._policy, random.random())
+        self._is_automatic = True
+        self._log.info("restart_decided", decision=decision.reason, short_lives=seen.short_lives)
+        if isinstance(decision, GiveUp):
+            self._board.change(decision=decision.reason, gave_up=True)
+            self._follow_up(Message(Event.GAVE_UP_LEAVING if decision.leave else Event.GAVE_UP_HOLDING))
+            return
+        self._delay_s = decision.delay_s
+        self._board.change(decision=decision.reason, gave_up=decision.gave_up)
+        self._follow_up(Message(Event.RESTART_DELAYED if decision.delay_s else Event.RESTART_GRANTED))
+
+    def _forget_short_lives(self) -> None:
+        self._life = None
+        self._is_automatic = False
+        self._board.change(short_lives=0, gave_up=False)
+
+    def _renew_grace(self) -> None:
+        self._is_grace_due = True
+
+    def _arm(self, delay_s: float, event: Event) -> None:
+        generation = self._board.snapshot.generation
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(delay_s, self._post, Message(event, generation)))
+
+    def _arm_backoff(self) -> None:
+        self._board.change(
+            next_attempt_at=self._clock.wall() + self._delay_s,
+            next_attempt_mono=self._clock.mono() + self._delay_s,
+        )
+        self._arm(self._delay_s, Event.BACKOFF_ELAPSED)
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        self._board.change(next_attempt_at=None, next_attempt_mono=None)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("engine_task_failed", error=repr(error))

@@ -1,0 +1,181 @@
+"""The one owner of the engine's state: takes events, asks the table, runs the effects, publishes snapshots.
+
+Callers never look at the state and then act: they post what they want and await a snapshot that shows it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from arasul_supervisor.supervision import runners
+from arasul_supervisor.supervision.board import Board
+from arasul_supervisor.supervision.effects import Effects
+from arasul_supervisor.supervision.generation import ChildChanged, Message
+from arasul_supervisor.supervision.lifecycle import Event, decide, wanted_after
+from arasul_supervisor.supervision.snapshot import Snapshot, State
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from arasul_supervisor.clock import Clock
+    from arasul_supervisor.event_log import EventLog
+    from arasul_supervisor.supervision.effects import Finding
+    from arasul_supervisor.supervision.init import Reaper
+    from arasul_supervisor.supervision.restart_policy import RestartPolicy
+    from arasul_supervisor.supervision.strays import Stray
+    from arasul_supervisor.supervision.wiring import EngineLimits, EngineWiring
+
+_RUNNERS_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    """What is posted to the owner, and whom to tell once it has been acted upon."""
+
+    content: Message | Finding
+    handled: asyncio.Future[None] | None = None
+
+
+class Engine:
+    """Owns the engine process. All of its mutable state is touched by the task `run` only."""
+
+    def __init__(
+        self,
+        wiring: EngineWiring,
+        limits: EngineLimits,
+        policy: RestartPolicy,
+        *,
+        marker: str,
+        reaper: Reaper,
+        clock: Clock,
+        log: EventLog,
+    ) -> None:
+        self._reaper, self._log = reaper, log
+        self._board = Board()
+        self._inbox: asyncio.Queue[_Letter] = asyncio.Queue()
+        self._next: deque[Message] = deque()
+        self._effects = Effects(
+            wiring,
+            limits,
+            policy,
+            board=self._board,
+            marker=marker,
+            reaper=reaper,
+            clock=clock,
+            log=log,
+            post=self._post,
+            follow_up=self._next.append,
+        )
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The engine as it is now."""
+        return self._board.snapshot
+
+    def subscribe(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
+        """Call `callback` with every snapshot that is published; returns how to end that."""
+        return self._board.subscribe(callback)
+
+    async def wait_until(self, predicate: Callable[[Snapshot], bool]) -> Snapshot:
+        """The first snapshot, beginning with the present one, for which `predicate` holds."""
+        return await self._board.wait_until(predicate)
+
+    def before_terminate(self, farewell: Callable[[], Awaitable[object]]) -> None:
+        """Await `farewell` (a second at most) each time before the engine gets SIGTERM."""
+        self._effects.farewells.append(farewell)
+
+    def ask_start(self) -> None:
+        """Want the engine up."""
+        self._post(Message(Event.START_ASKED))
+
+    def ask_stop(self) -> None:
+        """Want the engine down."""
+        self._post(Message(Event.STOP_ASKED))
+
+    def ask_restart(self) -> None:
+        """Want a new generation."""
+        self._post(Message(Event.RESTART_ASKED))
+
+    async def start(self) -> Snapshot:
+        """Want it up, and wait until it runs or its start has failed. The caller sets the limit."""
+        await self._post_and_see(Message(Event.START_ASKED))
+        return await self.wait_until(_is_settled)
+
+    async def stop(self) -> Snapshot:
+        """Want it down, and wait until nothing of it is left, or only something that nothing ends."""
+        await self._post_and_see(Message(Event.STOP_ASKED))
+        return await self.wait_until(lambda seen: seen.state in (State.STOPPED, State.FATAL))
+
+    async def restart(self) -> Snapshot:
+        """Want a new generation, and wait until it runs or its start has failed."""
+        await self._post_and_see(Message(Event.RESTART_ASKED))
+        return await self.wait_until(_is_settled)
+
+    async def kill_runners(self) -> int:
+        """End every model runner of the engine by SIGKILL; how many. The engine itself goes on."""
+        pid = self.snapshot.pid
+        if pid is None:
+            return 0
+        ended = await asyncio.to_thread(runners.kill_runners, pid, bound_s=_RUNNERS_S)
+        self._log.warning("runners_killed", engine_pid=pid, runners=ended)
+        return ended
+
+    def kill_now(self) -> None:
+        """SIGKILL the whole tree at once, whatever state it is in: the daemon is told to end for the second time."""
+        self._effects.kill_now()
+
+    async def run(self, strays: Sequence[Stray] = ()) -> None:
+        """Own the engine until cancelled. Launches it, unless `strays` of an earlier life survived the sweep."""
+        self._reaper.listen(lambda: self._post(ChildChanged()))
+        if strays:
+            self._post(Message(Event.TREE_SURVIVED, survivors=tuple(strays)))
+        else:
+            self.ask_start()
+        try:
+            while True:
+                letter = await self._inbox.get()
+                self._take(letter.content)
+                self._board.publish()
+                if letter.handled is not None and not letter.handled.done():
+                    letter.handled.set_result(None)
+        finally:
+            await self._effects.close()
+
+    def _take(self, content: Message | Finding) -> None:
+        if not isinstance(content, Message):
+            self._effects.note(content)
+            return
+        self._next.append(content)
+        while self._next:
+            self._step(self._next.popleft())
+
+    def _step(self, message: Message) -> None:
+        """One cell of the table. What an older generation still reports is dropped here, and only here."""
+        seen = self._board.snapshot
+        if message.generation is not None and message.generation != seen.generation:
+            return
+        wanted = wanted_after(seen.wanted, message.event)
+        cell = decide(seen.state, wanted, message.event)
+        if cell.effects:
+            self._effects.note_cause(message)
+        self._board.change(state=cell.state, wanted=wanted)
+        for effect in cell.effects:
+            self._effects.run(effect)
+
+    def _post(self, content: Message | Finding) -> None:
+        self._inbox.put_nowait(_Letter(content))
+
+    async def _post_and_see(self, message: Message) -> None:
+        handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._inbox.put_nowait(_Letter(message, handled))
+        await handled
+
+
+def _is_settled(seen: Snapshot) -> bool:
+    """True when nothing is under way: it runs, it rests, or it waits for its next attempt."""
+    if seen.state is State.BACKOFF:
+        return seen.next_attempt_at is not None
+    return seen.state in (State.RUNNING, State.STOPPED, State.FATAL)

@@ -1,0 +1,134 @@
+"""The duties of a parent of orphans: as PID 1 and as sub-reaper, adopt and reap without stealing an exit status.
+
+Being sub-reaper is what makes `waitid(P_PGID) → ECHILD` mean "the whole group is gone" (facts/process.md §3, §5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h, since Linux 3.4
+
+
+def become_subreaper() -> None:
+    """Make orphans of our descendants our children. Needs no privilege.
+
+    :raises OSError: the kernel refuses
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def children_of_self() -> list[int]:
+    """Pids of our children, zombies too; an orphan may be hung below any of our threads, so all are read.
+
+    Where the kernel lacks `children` (CONFIG_PROC_CHILDREN) the parents of all processes are looked at.
+    """
+    found: list[int] = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/children", "rb") as file:
+                found += map(int, file.read().split())
+        except FileNotFoundError:
+            if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+                return _children_by_scan()
+        except OSError:  # the thread ended in between
+            continue
+    return found
+
+
+def _children_by_scan() -> list[int]:
+    own = os.getpid()
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and parent_of(int(name)) == own]
+
+
+def parent_of(pid: int) -> int | None:
+    """The parent's pid; None when the process is gone. The name field may hold anything, also `) R 1 (`."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+class Reaper:
+    """Reaps the children that nobody here owns, and wakes those who wait for the death of their own.
+
+    A child that was started on purpose is registered with `own` in the same synchronous stretch as its spawn:
+    the loop cannot run in between, so its exit status is never taken from its owner.
+    """
+
+    def __init__(self) -> None:
+        self._owned: set[int] = set()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._listeners: list[Callable[[], None]] = []
+        self.reaped_total = 0
+
+    def install(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Listen for SIGCHLD on `loop`; what died before is looked for at once."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        loop.add_signal_handler(signal.SIGCHLD, self._something_changed)
+        loop.call_soon(self._something_changed)
+
+    def uninstall(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop listening."""
+        loop.remove_signal_handler(signal.SIGCHLD)
+
+    def own(self, pid: int) -> None:
+        """Leave this child's exit status to its owner."""
+        self._owned.add(pid)
+
+    def disown(self, pid: int) -> None:
+        """The owner has taken the status, or left the child to us."""
+        self._owned.discard(pid)
+
+    def is_owned(self, pid: int) -> bool:
+        """True for a child that somebody here started on purpose."""
+        return pid in self._owned
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever a child died, stopped or went on."""
+        self._listeners.append(callback)
+
+    async def next_change(self, limit_s: float) -> None:
+        """Return at the next death, stop or continuation of a child, or after `limit_s` seconds."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            await asyncio.wait_for(future, limit_s)
+        except asyncio.TimeoutError:
+            return
+        finally:
+            if future in self._waiting:
+                self._waiting.remove(future)
+
+    def reap_adopted(self) -> None:
+        """Take the status of every dead child that nobody owns. SIGCHLD coalesces, so all are looked at."""
+        for pid in children_of_self():
+            if pid not in self._owned and self._reap(pid):
+                self.reaped_total += 1
+
+    @staticmethod
+    def _reap(pid: int) -> bool:
+        try:
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None
+        except ChildProcessError:
+            return False
+
+    def _something_changed(self) -> None:
+        self.reap_adopted()
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+        for callback in self._listeners:
+            callback()

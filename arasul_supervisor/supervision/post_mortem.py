@@ -1,0 +1,122 @@
+"""How a generation ended: noted in the snapshot, told in the log, and explained by its last lines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from arasul_supervisor.supervision import exits, ports
+from arasul_supervisor.supervision.snapshot import ExitReport, State
+from arasul_supervisor.supervision.wiring import Explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+    from arasul_supervisor.clock import Clock
+    from arasul_supervisor.event_log import EventLog
+    from arasul_supervisor.supervision.board import Board
+    from arasul_supervisor.supervision.child import ExitStatus
+    from arasul_supervisor.supervision.snapshot import Failure
+    from arasul_supervisor.supervision.wiring import EngineWiring
+
+
+class PostMortem:
+    """Writes the exit report of each generation. Works for the engine's owner, in its turn."""
+
+    def __init__(
+        self,
+        wiring: EngineWiring,
+        port: int,
+        *,
+        board: Board,
+        clock: Clock,
+        log: EventLog,
+        post: Callable[[Explained], None],
+        begin: Callable[[Coroutine[None, None, None]], None],
+    ) -> None:
+        """Take the parts.
+
+        :param post: puts a finding at the end of the owner's queue
+        :param begin: starts a task that the owner keeps and awaits
+        """
+        self._wiring, self._port, self._board = wiring, port, board
+        self._clock, self._log, self._post, self._begin = clock, log, post, begin
+
+    def of_failed_spawn(self, failure: Failure) -> None:
+        """Note a start that made no process."""
+        self._note(None, failure.sentence)
+        self._board.change(failure=failure)
+
+    def of_generation(self, status: ExitStatus | None, told: str | None, spool: Path) -> None:
+        """Note how a generation ended, and read its last lines: now where they decide, else after the next spawn.
+
+        :param told: our own part in its end, or None
+        """
+        seen = self._board.snapshot
+        report = self._note(status, exits.exit_sentence(status, told))
+        self._board.change(failure=None)
+        try:
+            fd = os.open(spool, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            self._log.warning("log_tail_unread", path=str(spool), error=str(error))
+            return
+        if seen.ready_mono is None and seen.state is State.BACKOFF:
+            self._explain(report, self._read_tail(fd), timed_out=told is not None)
+        else:
+            asyncio.get_running_loop().call_soon(self._read_later, fd, report.generation)
+
+    def add(self, explained: Explained) -> None:
+        """Put what was found out into the snapshot, unless a later generation has ended meanwhile."""
+        report = self._board.snapshot.last_exit
+        if report is None or report.generation != explained.generation:
+            return
+        if explained.log_tail:
+            self._board.change(last_exit=replace(report, log_tail=explained.log_tail))
+        if explained.failure is not None and self._board.snapshot.failure is not None:
+            self._board.change(failure=explained.failure)
+
+    def _note(self, status: ExitStatus | None, reason: str) -> ExitReport:
+        seen = self._board.snapshot
+        began = seen.started_mono if seen.started_mono is not None else self._clock.mono()
+        report = ExitReport(
+            generation=seen.generation,
+            code=status.code if status else None,
+            signal=status.signal if status else None,
+            reason=reason,
+            at=self._clock.wall(),
+            ran_s=round(self._clock.mono() - began, 3),
+        )
+        self._board.change(last_exit=report, pid=None, is_frozen=False, missed_beats=0)
+        self._log.info(
+            "engine_exited",
+            pid=seen.pid,
+            generation=report.generation,
+            code=report.code,
+            signal=report.signal,
+            reason=reason,
+            ran_s=report.ran_s,
+        )
+        return report
+
+    def _explain(self, report: ExitReport, lines: tuple[str, ...], *, timed_out: bool) -> None:
+        failure = exits.start_failure(self._wiring.explain(lines), report.reason, lines, timed_out=timed_out)
+        self._board.change(failure=failure, last_exit=replace(report, log_tail=lines))
+        self._log.warning("engine_start_failed", code=failure.code, reason=failure.sentence)
+        if failure.code == "port_in_use":
+            self._begin(self._name_holder(report.generation, failure))
+
+    async def _name_holder(self, generation: int, failure: Failure) -> None:
+        holder = await asyncio.to_thread(ports.holder_of_port, self._port)
+        self._post(Explained(generation, exits.with_holder(failure, self._port, holder)))
+
+    def _read_later(self, fd: int, generation: int) -> None:
+        self._post(Explained(generation, log_tail=self._read_tail(fd)))
+
+    def _read_tail(self, fd: int) -> tuple[str, ...]:
+        try:
+            return tuple(self._wiring.redact(line) for line in exits.read_tail(fd))
+        finally:
+            os.close(fd)

@@ -1,0 +1,79 @@
+"""The model runners in the engine's tree: one process per loaded model, on both engine generations.
+
+≥ 0.30: `llama-server --model <blob> --port N …`; ≤ 0.29: `ollama runner --model <blob> --port N`. A discovery
+process has no `--model`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+
+
+def kill_runners(engine_pid: int, *, bound_s: float) -> int:
+    """SIGKILL every runner below the engine and wait until they are dead; how many were ended.
+
+    SIGKILL, for a busy runner takes SIGTERM only after 30 s (facts/ollama.md §2.2). Requests that wait are
+    answered by a new runner. Blocks for up to `bound_s` seconds: call it in a thread.
+    """
+    deadline = time.monotonic() + bound_s
+    held = []
+    for pid in descendants(engine_pid):
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            continue
+        if _is_runner(pid) and _kill(pidfd):
+            held.append(pidfd)
+        else:
+            os.close(pidfd)
+    return sum([_is_dead(pidfd, deadline) for pidfd in held])
+
+
+def descendants(pid: int) -> list[int]:
+    """Pids below `pid`, parents before children; empty when it is gone."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        below = _children(waiting.pop())
+        found += below
+        waiting += below
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+                found += map(int, file.read().split())
+    except OSError:  # gone meanwhile
+        return found
+    return found
+
+
+def _is_runner(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return b"--model" in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def _kill(pidfd: int) -> bool:
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _is_dead(pidfd: int, deadline: float) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    try:
+        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+    finally:
+        os.close(pidfd)
