@@ -1,0 +1,229 @@
+"""The engine's log: followed, copied to the public file, passed on, kept, and read for outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+from arasul_supervisor.logs.findings import KEPT_GENERATIONS, Finding, Findings
+from arasul_supervisor.logs.follower import LAG_BYTES, Follower
+from arasul_supervisor.logs.lines import pieces
+from arasul_supervisor.logs.ring import LineFilter, LogBlock, LogPage, Ring
+from arasul_supervisor.logs.screen import screen
+from arasul_supervisor.logs.wakeup import open_inotify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from arasul_supervisor.clock import Clock
+    from arasul_supervisor.logs.follower import Lines
+    from arasul_supervisor.logs.levels import Level
+    from arasul_supervisor.logs.public_log import PublicLog
+
+RING_LINES: Final = 5_000
+PAGE_LINES: Final = 5_000
+PIECE_BYTES: Final = 32 * 1024  # looked through in one go: some ms even when every line is a candidate
+TURN_S: Final = 0.004  # then the loop gets its turn
+TAIL_BYTES: Final = 256 * 1024
+SKIP_NOTE: Final = b"arasul-supervisor: %d lines skipped: the engine wrote faster than they can be copied\n"
+DRAIN_BYTES: Final = 16 * 1024 * 1024  # read at most at the end of the daemon
+
+
+class Sink(Protocol):
+    """Where the engine's lines are passed on to."""
+
+    def write_engine(self, block: LogBlock) -> None:
+        """Takes lines without ever waiting."""
+
+
+class Report(Protocol):
+    """The daemon's own log, for what befalls the engine's."""
+
+    def __call__(self, event: str, **fields: object) -> None:
+        """Says that something happened."""
+
+
+class EngineLog:
+    """All that is known of the engine's lines. Owned by the task that runs `run`; readers read between its turns."""
+
+    def __init__(
+        self,
+        public_log: PublicLog,
+        passed_on: Sink,
+        *,
+        clock: Clock,
+        report: Report,
+        ring_lines: int = RING_LINES,
+        lag_limit_bytes: int = LAG_BYTES,
+        inotify: Callable[[], int] = open_inotify,
+    ) -> None:
+        """Wire the parts; nothing is opened yet.
+
+        :param report: takes the warnings of this room, such as `DaemonLog.warning`
+        :param ring_lines: number of recent lines kept for the API
+        :param lag_limit_bytes: unread bytes from which lines are skipped
+        :param inotify: gives an inotify descriptor, or raises OSError: then the spool is looked at often
+        """
+        self._public_log = public_log
+        self._passed_on = passed_on
+        self._clock = clock
+        self._report = report
+        self._ring = Ring(limit_lines=ring_lines)
+        self._follower = Follower(clock, inotify, lag_limit_bytes=lag_limit_bytes)
+        self._findings: dict[int, Findings] = {}
+        self._pieces: deque[tuple[int, bytes]] = deque()  # read, not looked through yet
+        self._unwritten: list[bytes] = []  # looked through, not in the public file yet
+        self._private_generation: int | None = None
+        self._told_trouble: str | None = None
+        self.skipped_lines = 0
+
+    @property
+    def lag_bytes(self) -> int:
+        """Bytes that the engine has written and nobody has read yet."""
+        return self._follower.lag_bytes
+
+    @property
+    def dropped(self) -> int:
+        """Lines that the public file lacks: skipped in a flood, or lost on a full disk."""
+        return self.skipped_lines + self._public_log.lost_lines
+
+    def follow(self, generation: int, spool: Path) -> None:
+        """A generation begins, whose engine writes this spool; the one before is dead."""
+        self._findings[generation] = Findings()
+        while len(self._findings) > KEPT_GENERATIONS:
+            del self._findings[min(self._findings)]
+        self._follower.follow(generation, spool)
+
+    async def run(self) -> None:
+        """Reads until cancelled; then reads what is left, within a bound."""
+        try:
+            while True:
+                if not await self._turn():
+                    await self._follower.wait()
+        except asyncio.CancelledError:
+            await self._drain()
+            raise
+        finally:
+            self._follower.close(last=self._public_log.close)
+
+    def lines(
+        self,
+        count: int,
+        *,
+        level: Level | None = None,
+        outcome: str | None = None,
+        generation: int | None = None,
+        since: float | None = None,
+    ) -> LogPage:
+        """Recent lines, oldest first.
+
+        :param count: at most so many, and at most 5,000
+        :param level: this loud or louder: debug, info, warning, error
+        :param outcome: only lines that mean this
+        :param generation: only lines of this engine
+        :param since: a `seq` (int) or an instant (float, seconds since the epoch): the oldest lines from there on;
+            the newest when None
+        """
+        wanted = LineFilter(level, outcome, generation)
+        count = max(0, min(count, PAGE_LINES))
+        return self._ring.latest(count, wanted) if since is None else self._ring.since(since, count, wanted)
+
+    def tail(self, count: int, *, generation: int) -> tuple[str, ...]:
+        """The last lines of a generation, redacted, also those that were written a moment ago and not read yet."""
+        unread, is_gapless = self._follower.unread(TAIL_BYTES, generation=generation) or (b"", True)
+        if not is_gapless:
+            return texts_of(screen(unread, is_private=False).data)[-count:]
+        waiting = b"".join(data for of, data in self._pieces if of == generation)
+        shown = screen(waiting + unread, is_private=self._private_generation == generation)
+        before = self._ring.latest(count, LineFilter(generation=generation)).lines
+        return (*(line.text for line in before), *texts_of(shown.data))[-count:]
+
+    def findings(self, generation: int) -> tuple[Finding, ...]:
+        """The warnings and errors of this generation, the latest first."""
+        found = self._findings.get(generation)
+        return found.newest_first() if found else ()
+
+    def marks(self, generation: int) -> frozenset[str]:
+        """The steps of a healthy life seen in this generation: running_on_gpu, running_on_cpu, loaded, …"""
+        found = self._findings.get(generation)
+        return frozenset(found.marks) if found else frozenset()
+
+    def reopen(self) -> None:
+        """Opens the public file anew (SIGHUP, after an operator's logrotate)."""
+        self._public_log.reopen()
+
+    async def _turn(self) -> bool:
+        """Reads once and does all that follows from it. False when there was nothing to read."""
+        lines = await self._follower.read()
+        self._tell_trouble()
+        if lines is None:
+            return False
+        await self._take(lines)
+        return True
+
+    async def _take(self, lines: Lines) -> None:
+        if lines.skipped_lines:
+            self._note_skip(lines.skipped_lines)
+        self._pieces.extend((lines.generation, piece) for piece in pieces(lines.data, PIECE_BYTES))
+        await self._pass_on()
+
+    async def _pass_on(self) -> None:
+        """Looks through what was read and writes it. Cancelled, it can be called again and goes on."""
+        began_mono = self._clock.mono()
+        while self._pieces:
+            self._unwritten.append(self._admit(*self._pieces.popleft()))
+            if self._pieces and self._clock.mono() - began_mono > TURN_S:
+                await asyncio.sleep(0)
+                began_mono = self._clock.mono()
+        if self._unwritten:
+            data = b"".join(self._unwritten)
+            self._unwritten.clear()
+            await self._follower.on_disk(self._public_log.write, data)
+            for notice in self._public_log.take_notices():
+                self._report("engine_log_file", message=notice)
+        await self._follower.free()
+
+    def _admit(self, generation: int, piece: bytes) -> bytes:
+        screened = screen(piece, is_private=self._private_generation == generation)
+        self._private_generation = generation if screened.is_private else None
+        at, mono = self._clock.wall(), self._clock.mono()
+        block = LogBlock(
+            self._ring.next_seq, at, generation, screened.data, screened.n_lines, screened.matches
+        )
+        self._ring.append(block)
+        self._passed_on.write_engine(block)
+        found = self._findings.get(generation)
+        if found and block.matches:
+            texts = block.texts()
+            for index, match in block.matches.items():
+                found.add(match, mono=mono, at=at, text=texts[index])
+        return block.data
+
+    def _note_skip(self, n: int) -> None:
+        self.skipped_lines += n
+        self._report(
+            "engine_log_skipped", lines=n, reason="the engine wrote faster than its log can be copied"
+        )
+        self._unwritten.append(SKIP_NOTE % n)
+
+    def _tell_trouble(self) -> None:
+        trouble = self._follower.trouble
+        if trouble and trouble != self._told_trouble:
+            self._report("engine_log_unreadable", message=trouble)
+        self._told_trouble = trouble
+
+    async def _drain(self) -> None:
+        n_left = DRAIN_BYTES
+        await self._pass_on()
+        while n_left > 0 and (lines := await self._follower.read()) is not None:
+            n_left -= len(lines.data)
+            await self._take(lines)
+        if not self._follower.lag_bytes:
+            await self._take(await self._follower.finish())
+
+
+def texts_of(data: bytes) -> tuple[str, ...]:
+    """The decoded lines of a block, without their ends."""
+    return tuple(line.decode(errors="replace") for line in data.split(b"\n")[:-1])

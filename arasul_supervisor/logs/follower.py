@@ -1,0 +1,209 @@
+"""Follows the spools of one engine generation after the other and gives their lines in blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from arasul_supervisor.logs.lines import Splitter
+from arasul_supervisor.logs.prefilter import is_candidate
+from arasul_supervisor.logs.spool import SpoolReader
+from arasul_supervisor.logs.wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from arasul_supervisor.clock import Clock
+
+T = TypeVar("T")
+
+READ_BYTES: Final = 256 * 1024
+LAG_BYTES: Final = 64 * 1024 * 1024
+RESUME_BYTES: Final = 1024 * 1024  # where reading goes on after a skip: this far before the end
+PAUSE_S: Final = 0.9  # a line without an end is shown after this; just below the net of the wake-up
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Complete lines of one generation; `skipped_lines` stand missing before them."""
+
+    generation: int
+    data: bytes
+    skipped_lines: int = 0
+
+
+class Follower:
+    """The reading side. What touches a file runs in one thread of its own: a slow disk must not stop the loop."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        open_inotify: Callable[[], int],
+        *,
+        lag_limit_bytes: int = LAG_BYTES,
+        read_bytes: int = READ_BYTES,
+    ) -> None:
+        self._clock = clock
+        self._open_inotify = open_inotify
+        self._lag_limit_bytes = lag_limit_bytes
+        self._read_bytes = read_bytes
+        self._waiting: deque[tuple[int, Path]] = deque()
+        self._generation = 0
+        self._spool: SpoolReader | None = None
+        self._wakeup: Wakeup | None = None
+        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-log")
+        self._splitter = Splitter(needs_whole=is_candidate)
+        self._grew_mono = 0.0
+        self.trouble: str | None = None
+        """Why nothing can be read, as one sentence; None while all is well."""
+
+    @property
+    def lag_bytes(self) -> int:
+        """Bytes of the followed spool that are not read yet."""
+        return max(0, self._spool.size_bytes() - self._spool.offset) if self._spool else 0
+
+    @property
+    def cut_lines(self) -> int:
+        """Lines that were too long and lost their end."""
+        return self._splitter.cut_lines
+
+    def follow(self, generation: int, path: Path) -> None:
+        """A generation begins. The engine of the one before is dead: its spool is read to its end, then removed."""
+        self._waiting.append((generation, path))
+        self.wake()
+
+    def wake(self) -> None:
+        """Ends a wait."""
+        if self._wakeup:
+            self._wakeup.set()
+
+    async def read(self) -> Lines | None:
+        """The next lines, or None when there are none now. Cancelled, it loses nothing."""
+        spool = self._spool or await self._open_next()
+        if spool is None:
+            return None
+        is_over = bool(self._waiting)  # asked before the read: what a dead engine wrote is then all there
+        try:
+            if self.lag_bytes > self._lag_limit_bytes:
+                return await self._skip(spool)
+            if spool.size_bytes() < spool.offset:  # somebody truncated it
+                spool.offset = 0
+                self._splitter.skip_line()
+            chunk = await self.on_disk(spool.peek, self._read_bytes) if self.lag_bytes else b""
+            self.trouble = None
+        except OSError as error:
+            self.trouble = f"The raw log {spool.path} cannot be read: {error.strerror}."
+            chunk = b""
+        if chunk:
+            spool.offset += len(chunk)
+            self._grew_mono = self._clock.mono()
+            return Lines(self._generation, self._splitter.feed(chunk))
+        if is_over:
+            return await self.finish()
+        is_paused = self._clock.mono() - self._grew_mono >= PAUSE_S
+        flushed = self._splitter.flush() if is_paused else b""
+        return Lines(self._generation, flushed) if flushed else None
+
+    async def finish(self) -> Lines:
+        """Ends the generation: gives the line that has no end, and removes the spool."""
+        last = Lines(self._generation, self._splitter.end())
+        spool, self._spool = self._spool, None
+        if spool:
+            if self._wakeup:
+                self._wakeup.watch(None)
+            with contextlib.suppress(OSError):  # the sweep of the next life takes what stays
+                await self.on_disk(spool.remove)
+        return last
+
+    async def free(self) -> None:
+        """Gives back the disk space of what was read; called when that was written elsewhere."""
+        if self._spool:
+            await self.on_disk(self._spool.free)
+
+    async def wait(self) -> None:
+        """Returns when there may be more to read."""
+        self._wakeup = self._wakeup or Wakeup(self._open_inotify)
+        if self._spool or self._waiting:
+            await self._wakeup.wait_for_growth()
+        else:
+            await self._wakeup.wait()  # for a generation
+
+    async def on_disk(self, call: Callable[..., T], *args: object) -> T:
+        """Runs a call in the thread of the disk, after those before it; once submitted it runs, cancelled or not."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, call, *args)
+
+    def unread(self, limit_bytes: int, *, generation: int) -> tuple[bytes, bool] | None:
+        """What this generation has written and `read` has not given yet: the last of it, moving nothing.
+
+        :returns: complete lines, and whether they follow without a gap on those that were given; None when nothing
+        """
+        if self._spool is None or generation != self._generation:
+            return self._unopened(limit_bytes, generation)
+        size = self._spool.size_bytes()
+        is_whole = size - self._spool.offset <= limit_bytes
+        start = self._spool.offset if is_whole else size - limit_bytes
+        beginning = self._splitter.partial if is_whole else b""
+        return lines_of(beginning + self._spool.peek(limit_bytes, start=start), is_whole=is_whole)
+
+    def close(self, *, last: Callable[[], None]) -> None:
+        """Lets go of files and thread; `last` is what the thread does at its end. What was not read stays."""
+        if self._wakeup:
+            self._wakeup.close()
+            self._wakeup = None
+        if self._spool:
+            self._disk.submit(self._spool.close)
+            self._spool = None
+        self._disk.submit(last)
+        self._disk.shutdown(wait=False)
+
+    async def _open_next(self) -> SpoolReader | None:
+        while self._waiting:
+            generation, path = self._waiting[0]
+            try:
+                self._spool = await self.on_disk(SpoolReader, path)
+            except OSError as error:
+                if len(self._waiting) == 1:
+                    if not isinstance(error, FileNotFoundError):  # its engine may be about to start
+                        self.trouble = f"The raw log {path} cannot be opened: {error.strerror}."
+                    return None
+                self._waiting.popleft()  # its engine never started
+                continue
+            self._waiting.popleft()
+            self._generation = generation
+            self._wakeup = self._wakeup or Wakeup(self._open_inotify)
+            self._wakeup.watch(path)
+            return self._spool
+        return None
+
+    async def _skip(self, spool: SpoolReader) -> Lines:
+        end = spool.size_bytes() - min(RESUME_BYTES, self._lag_limit_bytes // 2)
+        n_lines = await self.on_disk(spool.count_lines, end)
+        spool.offset = end
+        self._splitter.skip_line()
+        return Lines(self._generation, b"", skipped_lines=n_lines + 1)
+
+    def _unopened(self, limit_bytes: int, generation: int) -> tuple[bytes, bool] | None:
+        for waiting, path in self._waiting:
+            if waiting == generation:
+                try:
+                    reader = SpoolReader(path)
+                except OSError:
+                    return None
+                size = reader.size_bytes()
+                written = reader.peek(limit_bytes, start=max(0, size - limit_bytes))
+                reader.close()
+                return lines_of(written, is_whole=size <= limit_bytes)
+        return None
+
+
+def lines_of(written: bytes, *, is_whole: bool) -> tuple[bytes, bool]:
+    """The lines of a piece of a spool; its first is left out when it may lack its beginning."""
+    splitter = Splitter()
+    if not is_whole:
+        splitter.skip_line()
+    return splitter.feed(written) + splitter.end(), is_whole

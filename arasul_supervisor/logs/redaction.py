@@ -1,0 +1,84 @@
+"""Takes out of a log line what is private: passwords, tokens, prompts, the model's words. Pure.
+
+What Ollama really prints of these is in facts/ollama.md §6.5; the general forms stand guard for what it may print.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+REDACTED: Final = "[redacted]"
+
+SLOG_MSG: Final = r'^time=\S+ level=(?:TRACE|DEBUG-\d+) source=\S+ msg=(?:"(?:\\.|[^"\\])*"|\S+)'
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A form in which something private is printed: group 1 stays, the rest of the match goes.
+
+    A line can only hold it when it holds `word` (in lower case): most lines are done with that look.
+    """
+
+    word: str
+    pattern: re.Pattern[str]
+
+
+SECRETS: Final = (
+    # common_chat_peg_parse: unparsed peg-native output: <what the model said, over several raw lines>
+    Secret("unparsed", re.compile(r"^([^\n:]{0,80}: unparsed [^\n:]{0,60} output: ).*", re.DOTALL)),
+    # common_chat_peg_parse: full peg-native output triggering error: / Parsed message: {"role":…
+    Secret("triggering error:", re.compile(r"^([^\n:]{0,80}: full .{0,60} output triggering error:).*", re.DOTALL)),
+    Secret("parsed message:", re.compile(r"^((?:[^\n:]{0,80}: )?Parsed message: ).*", re.DOTALL)),
+    # time=… level=TRACE source=… msg="encoded" string="<prompt>" ids=[…]
+    Secret("level=", re.compile(rf"({SLOG_MSG}) .+", re.DOTALL)),
+    # ≤ 0.29 at OLLAMA_DEBUG: msg="chat request" images=0 prompt="…"
+    Secret("prompt=", re.compile(r"(\bprompt=)(?:\"(?:\\.|[^\"\\])*\"?|\S+)")),
+    # env="map[… HTTPS_PROXY:http://user:PASSWORD@host:3128 …]"; Go takes a proxy without a scheme too
+    Secret("_proxy", re.compile(r"(_proxy[:=])(?:(?!\s\w+:)[^\"\n])*(?=@)", re.IGNORECASE)),
+    # scheme://user:pass@host, scheme://token@host: to the last @, a password may hold one
+    Secret("://", re.compile(r"((?<=\w)://)(?:\\.|[^\s\"\\])*(?=@)")),
+    Secret("://", re.compile(r"((?<=\w)://[^\s/:@]*:)[^\s@]*(?= \.\.\.\[cut\]$)")),
+    Secret(
+        "authorization",
+        re.compile(r"(authorization\W{1,4}(?:(?:bearer|basic|digest|token)\s+)?)[^\s\"',}\]]+", re.IGNORECASE),
+    ),
+    Secret("bearer", re.compile(r"(\bbearer\s+)[\w.~+/=-]{6,}", re.IGNORECASE)),
+    *(
+        Secret(
+            word,
+            re.compile(
+                rf"({name}\\?[\"']?\s*[:=]\s*)"
+                r"(?!\d+\b|\s)(?:\\?\"(?:\\.|[^\"\\])*\\?\"|[^\s\"',}\]&]+)",
+                re.IGNORECASE,
+            ),
+        )
+        for word, name in (
+            ("key", r"(?:api|access|secret)[_-]?key"),
+            ("token", r"(?<![a-z0-9])token"),
+            ("passw", r"passw(?:or)?d"),
+            ("secret", r"secret"),
+        )
+    ),
+    # ?X-Amz-Signature=…: the address of a blob is a key to it for a while
+    Secret("x-amz-", re.compile(r"(x-amz-(?:credential|signature|security-token)=)[^&\s\"]+", re.IGNORECASE)),
+    Secret("hf_", re.compile(r"(\bhf_)[A-Za-z0-9]{16,}")),
+)
+PRIVATE_BLOCK_START: Final = re.compile(
+    r"^[^\n:]{0,80}: (?:unparsed [^\n:]{0,60} output: |full .{0,60} output triggering error:)"
+)
+
+
+def redact(text: str) -> str:
+    """The line as anybody may see it; unchanged when nothing in it is private."""
+    low = text.lower()
+    for secret in SECRETS:
+        if secret.word in low:
+            text = secret.pattern.sub(rf"\1{REDACTED}", text)
+    return text
+
+
+def begins_private_block(text: str) -> bool:
+    """True for a line whose raw text may go on over the next lines, until one that a logger wrote."""
+    return PRIVATE_BLOCK_START.match(text) is not None

@@ -1,0 +1,149 @@
+"""Keeps the engine's recent lines as the bytes they came in, and decodes those that somebody asks for."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from arasul_supervisor.logs.levels import RANK, parse_level
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from arasul_supervisor.logs.levels import Level
+    from arasul_supervisor.logs.rules import Match
+
+RING_BYTES: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of the engine, redacted. `at` is when it was read, in seconds since the epoch."""
+
+    seq: int
+    at: float
+    generation: int
+    level: Level
+    outcome: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Lines, oldest first; `next` is the `since` that continues; `dropped` lines came and went in between."""
+
+    lines: tuple[LogLine, ...]
+    next: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogBlock:
+    """Lines that were read together: `data` is redacted and ends with a newline, `matches` goes by index in it."""
+
+    first_seq: int
+    at: float
+    generation: int
+    data: bytes
+    n_lines: int
+    matches: Mapping[int, Match]
+
+    def texts(self) -> list[str]:
+        """The decoded lines, without their ends."""
+        return [line.decode(errors="replace") for line in self.data.split(b"\n")[:-1]]
+
+    def level_of(self, index: int, text: str) -> Level:
+        """The louder of what the line says and what its outcome means: Ollama logs a failed load as INFO."""
+        level = parse_level(text)
+        match = self.matches.get(index)
+        if match and match.severity in RANK and RANK[match.severity] > RANK[level]:
+            return "error" if match.severity == "error" else "warning"
+        return level
+
+    def lines(self) -> Iterator[LogLine]:
+        """Each line with all that is known of it."""
+        for index, text in enumerate(self.texts()):
+            match = self.matches.get(index)
+            level = self.level_of(index, text)
+            outcome = match.outcome if match else None
+            yield LogLine(self.first_seq + index, self.at, self.generation, level, outcome, text)
+
+
+@dataclass(frozen=True, slots=True)
+class LineFilter:
+    """Which lines are asked for; None asks for all. `level` means this loud or louder."""
+
+    level: Level | None = None
+    outcome: str | None = None
+    generation: int | None = None
+
+    def may_pass(self, block: LogBlock) -> bool:
+        """False when no line of the block can pass, told without decoding it."""
+        if self.generation not in (None, block.generation):
+            return False
+        return self.outcome is None or any(m.outcome == self.outcome for m in block.matches.values())
+
+    def passes(self, line: LogLine) -> bool:
+        """True for a line of a possible block that is asked for."""
+        return self.outcome in (None, line.outcome) and (
+            self.level is None or RANK[line.level] >= RANK[self.level]
+        )
+
+
+class Ring:
+    """The last lines, at least `limit_lines` of them unless they exceed `limit_bytes`."""
+
+    def __init__(self, *, limit_lines: int, limit_bytes: int = RING_BYTES) -> None:
+        self._limit_lines = limit_lines
+        self._limit_bytes = limit_bytes
+        self._blocks: deque[LogBlock] = deque()
+        self._n_lines = self._n_bytes = 0
+        self.next_seq = 0
+
+    def append(self, block: LogBlock) -> None:
+        """Takes a block in and lets the oldest go."""
+        self._blocks.append(block)
+        self.next_seq = block.first_seq + block.n_lines
+        self._n_lines += block.n_lines
+        self._n_bytes += len(block.data)
+        while self._is_over(self._blocks[0]):
+            oldest = self._blocks.popleft()
+            self._n_lines -= oldest.n_lines
+            self._n_bytes -= len(oldest.data)
+
+    def latest(self, count: int, wanted: LineFilter) -> LogPage:
+        """The newest lines that are asked for."""
+        chosen: deque[LogLine] = deque()
+        for block in reversed(self._blocks):
+            if len(chosen) >= count:
+                break
+            if wanted.may_pass(block):
+                passing = [line for line in block.lines() if wanted.passes(line)]
+                chosen.extendleft(reversed(passing[-(count - len(chosen)) :]))
+        return LogPage(tuple(chosen), self.next_seq, 0)
+
+    def since(self, since: float, count: int, wanted: LineFilter) -> LogPage:
+        """The oldest lines from a `seq` (int) or an instant (float) on; `next` continues without a gap.
+
+        A seq beyond the newest one is of an earlier life of the daemon: everything is new to its holder.
+        """
+        is_seq = isinstance(since, int)
+        oldest_seq = self._blocks[0].first_seq if self._blocks else self.next_seq
+        first_seq = (since if since <= self.next_seq else oldest_seq) if is_seq else 0
+        chosen: list[LogLine] = []
+        for block in self._blocks:
+            is_before = block.first_seq + block.n_lines <= first_seq if is_seq else block.at < since
+            if is_before or not wanted.may_pass(block):
+                continue
+            for line in block.lines():
+                if line.seq >= first_seq and wanted.passes(line):
+                    if len(chosen) == count:
+                        return LogPage(tuple(chosen), line.seq, max(0, oldest_seq - int(first_seq)) * is_seq)
+                    chosen.append(line)
+        return LogPage(tuple(chosen), self.next_seq, max(0, oldest_seq - int(first_seq)) * is_seq)
+
+    def _is_over(self, oldest: LogBlock) -> bool:
+        if len(self._blocks) == 1:
+            return False
+        return self._n_bytes > self._limit_bytes or self._n_lines - oldest.n_lines >= self._limit_lines

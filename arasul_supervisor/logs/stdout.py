@@ -1,0 +1,154 @@
+"""Passes lines on to stdout without ever waiting for who reads it.
+
+A blocked pipe can be met by a thread only: O_NONBLOCK would be set for everybody who shares the pipe, the engine's
+children included (facts/process.md §8).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import threading
+import time
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final, Literal
+
+from arasul_supervisor.clock import rfc3339
+
+if TYPE_CHECKING:
+    from arasul_supervisor.clock import Clock
+    from arasul_supervisor.logs.ring import LogBlock
+
+LogFormat = Literal["console", "json"]
+
+LIMIT_BYTES: Final = 1024 * 1024
+READY_WAIT_MS: Final = 1_000
+BROKEN_PAUSE_S: Final = 1.0
+CONSOLE_PREFIX: Final = b"ollama | "
+
+
+def log_format_for(log_format: str, fd: int = 1) -> LogFormat:
+    """`auto` is console on a terminal and JSON otherwise; the other words are themselves."""
+    if log_format == "auto":
+        return "console" if os.isatty(fd) else "json"
+    return "console" if log_format == "console" else "json"
+
+
+class StdoutWriter:
+    """A bounded queue and a thread that writes it. What does not fit is dropped, counted, and said afterwards."""
+
+    def __init__(
+        self, *, log_format: LogFormat, clock: Clock, fd: int = 1, limit_bytes: int = LIMIT_BYTES
+    ) -> None:
+        """Keep a descriptor of our own: whoever closes the given one does not make us write into another file.
+
+        :param limit_bytes: bytes that may wait to be written
+        """
+        self._log_format = log_format
+        self._clock = clock
+        self._limit_bytes = limit_bytes
+        try:
+            self._fd = os.dup(fd)
+        except OSError:  # started with stdout closed
+            self._fd = -1
+        self._queue: SimpleQueue[str | LogBlock | None] = SimpleQueue()
+        self._given_bytes = 0  # written by the callers only
+        self._taken_bytes = 0  # written by the thread only
+        self._dropped_before = 0  # dropped for want of room: by the callers only
+        self._dropped_after = 0  # dropped for want of a reader: by the thread only
+        self._told = 0
+        self._broken_until_mono = 0.0
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when a person's terminal reads."""
+        return self._fd >= 0 and os.isatty(self._fd)
+
+    @property
+    def dropped_lines(self) -> int:
+        """Lines that never reached stdout."""
+        return self._dropped_before + self._dropped_after
+
+    def write(self, line: str) -> None:
+        """Takes one line of the daemon, without its end."""
+        self._put(line, len(line) + 1, 1)
+
+    def write_engine(self, block: LogBlock) -> None:
+        """Takes lines of the engine; they are made ready by the thread."""
+        self._put(block, len(block.data), block.n_lines)
+
+    def close(self, *, timeout_s: float) -> None:
+        """Writes what waits, for so long at most. A reader that does not read cannot hold us."""
+        thread, self._thread = self._thread, None
+        if thread:
+            self._queue.put(None)
+            thread.join(timeout_s)
+            if thread.is_alive():
+                return  # it sits in a write; the descriptor is its own until the process ends
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _put(self, item: str | LogBlock, size: int, n_lines: int) -> None:
+        if self._fd < 0 or self._given_bytes - self._taken_bytes + size > self._limit_bytes:
+            self._dropped_before += n_lines
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="stdout", daemon=True)
+            self._thread.start()
+        self._given_bytes += size
+        self._queue.put(item)
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, str):
+                self._write_all(item.encode(errors="replace") + b"\n", 1)
+                self._taken_bytes += len(item) + 1
+            else:
+                self._write_all(self._render(item), item.n_lines)
+                self._taken_bytes += len(item.data)
+
+    def _write_all(self, data: bytes, n_lines: int) -> None:
+        if time.monotonic() < self._broken_until_mono:
+            self._dropped_after += n_lines
+            return
+        n_dropped = self.dropped_lines
+        if n_dropped > self._told:
+            data += self._note(n_dropped - self._told)
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._fd, view) :]
+            except BlockingIOError:  # somebody made the shared pipe non-blocking
+                poll = select.poll()
+                poll.register(self._fd, select.POLLOUT)
+                poll.poll(READY_WAIT_MS)
+            except OSError:  # EPIPE: the reader is gone; a fifo may get another
+                self._broken_until_mono = time.monotonic() + BROKEN_PAUSE_S
+                self._dropped_after += max(1, data.count(b"\n", len(data) - len(view)))
+                return
+        self._told = n_dropped
+
+    def _render(self, block: LogBlock) -> bytes:
+        if self._log_format == "console":
+            return CONSOLE_PREFIX + block.data[:-1].replace(b"\n", b"\n" + CONSOLE_PREFIX) + b"\n"
+        head = f'{{"at":"{rfc3339(block.at)}","source":"ollama","generation":{block.generation},"level":"'
+        lines = [
+            f'{head}{block.level_of(index, text)}","event":"engine_line","text":{json.dumps(text)}}}\n'
+            for index, text in enumerate(block.texts())
+        ]
+        return "".join(lines).encode()
+
+    def _note(self, n_lines: int) -> bytes:
+        if self._log_format == "console":
+            return b"arasul-supervisor: %d lines dropped: stdout was not read fast enough\n" % n_lines
+        note = {
+            "at": rfc3339(self._clock.wall()),
+            "source": "arasul",
+            "level": "warning",
+            "event": "stdout_lines_dropped",
+            "lines": n_lines,
+        }
+        return json.dumps(note).encode() + b"\n"

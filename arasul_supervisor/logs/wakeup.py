@@ -1,0 +1,92 @@
+"""Says when a file has grown: by inotify, or by looking often where inotify is not to be had."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+IN_MODIFY: Final = 0x2
+NET_S: Final = 1.0  # inotify is blind on NFS and below an overlay's copy-up: look each second all the same
+POLL_S: Final = 0.05
+
+
+class Wakeup:
+    """One waiter, woken by a change of the watched file, by `set()`, or after `NET_S` at the latest.
+
+    Two system calls by ctypes need fewer lines than the adaptor for a library would; equal events coalesce in the
+    kernel, so a flood costs one wake-up per turn.
+    """
+
+    def __init__(self, open_inotify: Callable[[], int]) -> None:
+        """Begin in the running loop.
+
+        :param open_inotify: gives a non-blocking inotify descriptor; an OSError of it means: look often instead
+        """
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._watch: int | None = None
+        try:
+            self._fd = open_inotify()
+        except OSError:
+            self._fd = -1
+        if self._fd >= 0:
+            self._loop.add_reader(self._fd, self._drain)
+
+    def watch(self, path: Path | None) -> None:
+        """Watches this file, or none, instead of the one before."""
+        if self._watch is not None:
+            _libc().inotify_rm_watch(self._fd, self._watch)
+            self._watch = None
+        if self._fd >= 0 and path:
+            watch = _libc().inotify_add_watch(self._fd, os.fsencode(path), IN_MODIFY)
+            self._watch = watch if watch >= 0 else None
+
+    def set(self) -> None:
+        """Wakes the waiter."""
+        self._changed.set()
+
+    async def wait_for_growth(self) -> None:
+        """Returns when the file may have grown: after an event, or when it is time to look all the same."""
+        timer = self._loop.call_later(POLL_S if self._watch is None else NET_S, self._changed.set)
+        try:
+            await self.wait()
+        finally:
+            timer.cancel()
+
+    async def wait(self) -> None:
+        """Returns after `set()`, or after a change of the file."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    def close(self) -> None:
+        """Ends the watch."""
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+    def _drain(self) -> None:
+        try:
+            os.read(self._fd, 4096)
+        except BlockingIOError:
+            return
+        self._changed.set()
+
+
+def open_inotify() -> int:
+    """A new inotify descriptor. Raises OSError when the kernel has none for us (128 per user by default)."""
+    fd = int(_libc().inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    if fd < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return fd
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
