@@ -1,0 +1,53 @@
+"""What one watcher of a pull has not read yet, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    from arasul_supervisor.ollama.pull_lines import PullLine
+
+MAX_PENDING: Final = 128
+
+
+class PullFeed:
+    """Keeps the newest line per layer and per status; a slow watcher misses only what was overtaken."""
+
+    def __init__(self) -> None:
+        self._pending: dict[str, Mapping[str, object]] = {}
+        self._last: Mapping[str, object] | None = None
+        self._something_new = asyncio.Event()
+
+    def push(self, line: PullLine) -> None:
+        """A step of the pull; never waits."""
+        self.push_raw(line.digest or line.status, line.as_json())
+
+    def push_raw(self, key: str, line: Mapping[str, object]) -> None:
+        """A line that replaces an unread one of the same key."""
+        if self._last is not None:
+            return
+        self._pending.pop(key, None)
+        self._pending[key] = line
+        if len(self._pending) > MAX_PENDING:
+            del self._pending[next(iter(self._pending))]
+        self._something_new.set()
+
+    def end(self, last: Mapping[str, object]) -> None:
+        """The last line; nothing follows it."""
+        if self._last is None:
+            self._last = last
+            self._something_new.set()
+
+    async def lines(self) -> AsyncGenerator[Mapping[str, object], None]:
+        """The lines in their order, until the last one."""
+        while True:
+            while self._pending:
+                yield self._pending.pop(next(iter(self._pending)))
+            if self._last is not None:
+                yield self._last
+                return
+            self._something_new.clear()
+            await self._something_new.wait()
