@@ -1,0 +1,3 @@
+"""What the machine says about itself."""
+
+from __future__ import annotations

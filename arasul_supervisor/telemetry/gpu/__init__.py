@@ -1,0 +1,3 @@
+"""The sources of GPU figures."""
+
+from __future__ import annotations
