@@ -1,0 +1,3 @@
+"""The management port: one file per resource."""
+
+from __future__ import annotations

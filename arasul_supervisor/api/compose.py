@@ -1,0 +1,121 @@
+"""Puts the management port together: one call for `app.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from arasul_supervisor.api.dispatch import Dispatch
+from arasul_supervisor.api.guards import Guard
+from arasul_supervisor.api.health import Health, HealthSources
+from arasul_supervisor.api.info import Info
+from arasul_supervisor.api.load_progress import LoadProgress
+from arasul_supervisor.api.logs import Logs
+from arasul_supervisor.api.models import Models
+from arasul_supervisor.api.openapi import OpenApi
+from arasul_supervisor.api.passthrough import Passthrough
+from arasul_supervisor.api.process import Process
+from arasul_supervisor.api.pulls import Pulls
+from arasul_supervisor.api.recovery import Recovery
+from arasul_supervisor.api.routes import RouteTable
+from arasul_supervisor.api.server import ManagementApi
+from arasul_supervisor.api.session import Session
+from arasul_supervisor.api.stats import Stats
+from arasul_supervisor.api.unload_wish import UnloadWish
+from arasul_supervisor.api.unloading import Unloading
+from arasul_supervisor.api.warmth import Warmth
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from arasul_supervisor.clock import Clock
+    from arasul_supervisor.event_log import EventLog
+    from arasul_supervisor.logs.engine_log import EngineLog
+    from arasul_supervisor.ollama.catalogue import Catalogue
+    from arasul_supervisor.ollama.client import OllamaClient
+    from arasul_supervisor.ollama.pulls import PullJobs
+    from arasul_supervisor.ollama.residency import Residency
+    from arasul_supervisor.settings import Settings
+    from arasul_supervisor.supervision.engine import Engine
+    from arasul_supervisor.telemetry.sampler import Sampler
+
+
+def build_resources(
+    settings: Settings,
+    engine: Engine,
+    *,
+    engine_log: EngineLog,
+    catalogue: Catalogue,
+    residency: Residency,
+    pulls: PullJobs,
+    client: OllamaClient,
+    sampler: Sampler,
+    clock: Clock,
+    daemon_log: EventLog,
+    store: Path | None = None,
+) -> ManagementApi:
+    """All of the management port, for `server.serve`.
+
+    :param store: the folder of the models, where it is known: what `?purge=true` looks into
+    """
+    warmth = Warmth(engine, catalogue, residency, clock=clock)
+
+    def models_changed() -> None:
+        catalogue.invalidate()
+        warmth.models_changed()
+
+    guard = Guard(settings)
+    unloading = Unloading(engine, residency, sampler=sampler, clock=clock, after_change=models_changed)
+    pull_routes = Pulls(pulls, engine, clock=clock, store=store)
+    session = Session(
+        engine,
+        catalogue,
+        residency=residency,
+        progress=LoadProgress(engine, engine_log),
+        default_model=settings.default_model,
+        clock=clock,
+        after_change=models_changed,
+    )
+    recovery = Recovery(engine, residency, sampler=sampler, clock=clock, after_change=models_changed)
+    models = Models(
+        engine,
+        catalogue,
+        residency=residency,
+        pulls=pulls,
+        client=client,
+        clock=clock,
+        after_change=models_changed,
+    )
+    sources = HealthSources(
+        settings.default_model,
+        engine=engine,
+        engine_log=engine_log,
+        catalogue=catalogue,
+        residency=residency,
+        sampler=sampler,
+        clock=clock,
+    )
+    routes = (
+        *Health(sources, warmth).routes(),
+        *models.routes(),
+        *pull_routes.routes(),
+        *unloading.routes(),
+        *session.routes(),
+        *recovery.routes(),
+        *Stats(sampler, clock).routes(),
+        *Info(settings, engine, sampler=sampler, clock=clock).routes(),
+        *Process(settings, engine, clock=clock).routes(),
+        *Logs(engine_log).routes(),
+    )
+    passthrough = Passthrough(
+        settings.engine_url, engine, unload_wish=UnloadWish(unloading, guard), clock=clock
+    )
+    table = RouteTable((*routes, *OpenApi(routes).routes()))
+    dispatch = Dispatch(table, guard, passthrough=passthrough, daemon_log=daemon_log)
+    unsubscribe = engine.subscribe(lambda _snapshot: warmth.engine_changed())
+
+    async def at_end() -> None:
+        unsubscribe()
+        for part in (pull_routes, session, recovery, warmth, passthrough):
+            await part.close()
+
+    return ManagementApi(dispatch, at_end)

@@ -1,0 +1,161 @@
+"""`/health`, `/livez`, `/readyz`: answered from memory, whatever state the engine is in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from arasul_supervisor import __version__
+from arasul_supervisor.api.answers import Reply
+from arasul_supervisor.api.engine_state import down_error
+from arasul_supervisor.api.health_rules import HealthInputs, HealthView, Inventory, Now, judge_health
+from arasul_supervisor.api.routes import Route
+from arasul_supervisor.errors import EngineDown
+from arasul_supervisor.ollama.names import same_model
+
+if TYPE_CHECKING:
+    from arasul_supervisor.api.routes import Call
+    from arasul_supervisor.api.warmth import Warmth
+    from arasul_supervisor.clock import Clock
+    from arasul_supervisor.logs.engine_log import EngineLog
+    from arasul_supervisor.ollama.catalogue import Catalogue
+    from arasul_supervisor.ollama.residency import Residency
+    from arasul_supervisor.supervision.engine import Engine
+    from arasul_supervisor.supervision.snapshot import Snapshot
+    from arasul_supervisor.telemetry.sampler import Sampler
+
+REFRESH_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The body of `/livez`."""
+
+    status: str = "alive"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The body of `/readyz` while the engine answers."""
+
+    status: str = "ready"
+
+
+class HealthSources:
+    """Gathers what a judgement rests on; awaits nothing."""
+
+    def __init__(
+        self,
+        default_model: str,
+        *,
+        engine: Engine,
+        engine_log: EngineLog,
+        catalogue: Catalogue,
+        residency: Residency,
+        sampler: Sampler,
+        clock: Clock,
+    ) -> None:
+        self._default_model = default_model
+        self._engine = engine
+        self._engine_log = engine_log
+        self._catalogue = catalogue
+        self._residency = residency
+        self._sampler = sampler
+        self._clock = clock
+        self._since_mono = clock.mono()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The engine as it is now."""
+        return self._engine.snapshot
+
+    def mono(self) -> float:
+        """Seconds of the monotonic clock."""
+        return self._clock.mono()
+
+    def judge(self) -> HealthView:
+        """Health at this instant."""
+        snapshot, now_mono = self._engine.snapshot, self._clock.mono()
+        marks = self._engine_log.marks(snapshot.generation)
+        installed = tuple(model.name for model in self._catalogue.known)
+        inputs = HealthInputs(
+            snapshot=snapshot,
+            gpu=self._sampler.gpu_check(),
+            findings=self._engine_log.findings(snapshot.generation),
+            inventory=Inventory(
+                default=self._default_model,
+                installed=installed,
+                loaded=self._loaded(snapshot),
+                is_default_installed=any(same_model(name, self._default_model) for name in installed),
+                age_s=_rounded(self._catalogue.known_age_s),
+            ),
+            is_on_cpu="running_on_cpu" in marks and "running_on_gpu" not in marks,
+            version=__version__,
+        )
+        return judge_health(inputs, Now(now_mono, self._clock.wall(), now_mono - self._since_mono))
+
+    def _loaded(self, snapshot: Snapshot) -> tuple[str, ...]:
+        if not snapshot.is_answering:
+            return ()
+        return tuple(model.name for model in self._residency.known)
+
+
+class Health:
+    """Keeps the written-out body: made anew when the engine's snapshot changes, or after a quarter of a second."""
+
+    def __init__(self, sources: HealthSources, warmth: Warmth) -> None:
+        self._sources = sources
+        self._warmth = warmth
+        self._reply = Reply(b"{}", 503)
+        self._of_snapshot: Snapshot | None = None
+        self._until_mono = 0.0
+
+    def routes(self) -> tuple[Route, ...]:
+        """The three questions of a probe."""
+        return (
+            Route(
+                "GET",
+                "/health",
+                self.health,
+                "Health, in four points and one sentence",
+                {200: HealthView, 503: HealthView},
+            ),
+            Route("GET", "/livez", self.livez, "200 while the daemon itself turns", {200: Alive}),
+            Route(
+                "GET",
+                "/readyz",
+                self.readyz,
+                "200 only while the engine answers",
+                {200: Ready},
+                errors=(EngineDown,),
+            ),
+        )
+
+    def health(self, call: Call) -> Reply:
+        """The kept body, or a new one."""
+        now_mono = self._sources.mono()
+        snapshot = self._sources.snapshot
+        if snapshot is self._of_snapshot and now_mono < self._until_mono:
+            return self._reply
+        self._warmth.ask()
+        view = self._sources.judge()
+        self._reply = Reply(msgspec.json.encode(view), view.http_status)
+        self._of_snapshot, self._until_mono = snapshot, now_mono + REFRESH_S
+        return self._reply
+
+    def livez(self, call: Call) -> Reply:
+        """Nothing is looked at: that this is answered is the answer."""
+        return Reply(Alive())
+
+    def readyz(self, call: Call) -> Reply:
+        """Whether the engine answers."""
+        snapshot = self._sources.snapshot
+        if not snapshot.is_answering:
+            raise down_error(snapshot, self._sources.mono())
+        return Reply(Ready())
+
+
+def _rounded(age_s: float | None) -> float | None:
+    return None if age_s is None else round(age_s, 3)

@@ -1,0 +1,111 @@
+"""`/api/logs`: the engine's recent lines, from memory."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import msgspec
+
+from arasul_supervisor.api.answers import Reply
+from arasul_supervisor.api.routes import Route
+from arasul_supervisor.clock import rfc3339
+from arasul_supervisor.errors import BadInput
+
+if TYPE_CHECKING:
+    from arasul_supervisor.api.routes import Call
+    from arasul_supervisor.logs.engine_log import EngineLog
+
+MAX_LINES: Final = 5000
+SEQ: Final = re.compile(r"[0-9]{1,18}")
+INSTANT: Final = r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)"
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_LINES)]
+Level = Literal["debug", "info", "warning", "error"]
+Outcome = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_]{1,64}$")]
+Generation = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Since = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=rf"^([0-9]{{1,18}}|{INSTANT})$", description="a `seq`, or an instant: 2026-11-23T15:04:05Z"
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """Which lines. `level` means this loud or louder; `since` a `seq` to go on from, or an instant."""
+
+    lines: Count = 100
+    level: Level | None = None
+    outcome: Outcome | None = None
+    generation: Generation | None = None
+    since: Since | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLineView:
+    """One line of the engine."""
+
+    seq: int
+    at: str | None
+    generation: int
+    level: str
+    outcome: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogsView:
+    """Lines, newest last. `next` is the `since` that continues; `dropped` lines came and went in between."""
+
+    lines: tuple[LogLineView, ...]
+    next: int
+    dropped: int
+
+
+class Logs:
+    """Shows what the engine's log keeps in memory."""
+
+    def __init__(self, engine_log: EngineLog) -> None:
+        self._engine_log = engine_log
+
+    def routes(self) -> tuple[Route, ...]:
+        """The one endpoint."""
+        return (
+            Route(
+                "GET", "/api/logs", self.logs, "The engine's recent lines", {200: LogsView}, query=LogQuery
+            ),
+        )
+
+    def logs(self, call: Call) -> Reply:
+        """The lines that are asked for."""
+        query = call.query_as(LogQuery)
+        page = self._engine_log.lines(
+            query.lines,
+            level=query.level,
+            outcome=query.outcome,
+            generation=query.generation,
+            since=_since(query.since),
+        )
+        lines = tuple(
+            LogLineView(line.seq, rfc3339(line.at), line.generation, line.level, line.outcome, line.text)
+            for line in page.lines
+        )
+        return Reply(LogsView(lines, page.next, page.dropped))
+
+
+def _since(text: str | None) -> int | float | None:
+    """A `seq` as int, an instant as seconds since the epoch in float: that is how the log tells them apart."""
+    if text is None:
+        return None
+    if SEQ.fullmatch(text):
+        return int(text)
+    seconds, fraction, zone = re.fullmatch(r"(.{19})(\.\d+)?(.+)", text).groups()  # type: ignore[union-attr]  # its pattern was checked
+    try:  # Python 3.10 reads only 3 or 6 digits of a second, and no Z
+        whole = datetime.fromisoformat(f"{seconds}{'+00:00' if zone in 'Zz' else zone}")
+    except ValueError as error:
+        raise BadInput(f"'since' in the query is no instant: {error}.", fields={"field": "since"}) from error
+    return whole.timestamp() + float(fraction or 0)

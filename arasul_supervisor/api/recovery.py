@@ -1,0 +1,174 @@
+"""`POST /api/gpu/recover`: free the GPU with the gentlest means that works."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from arasul_supervisor.api.answers import Reply
+from arasul_supervisor.api.engine_state import require_up
+from arasul_supervisor.api.operations import Operation
+from arasul_supervisor.api.routes import Route
+from arasul_supervisor.api.unloading import in_mib
+from arasul_supervisor.errors import (
+    AlreadyRunning,
+    ArasulError,
+    EngineDown,
+    EngineSilent,
+)
+from arasul_supervisor.supervision.snapshot import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from arasul_supervisor.api.routes import Call
+    from arasul_supervisor.clock import Clock
+    from arasul_supervisor.ollama.models import LoadedModel
+    from arasul_supervisor.ollama.residency import Residency
+    from arasul_supervisor.supervision.engine import Engine
+    from arasul_supervisor.supervision.snapshot import Snapshot
+    from arasul_supervisor.telemetry.sampler import Sampler
+
+BOUND_S: Final = 12.0
+ALL_STEPS_S: Final = 11.5
+UNLOAD_S: Final = 4.0
+LOOK_S: Final = 1.5
+NONE, UNLOADED, RUNNER_KILLED, ENGINE_RESTARTING = "none", "unloaded", "runner_killed", "engine_restarting"
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredView:
+    """`action` is the strongest means that was used; `can_retry`: the engine answered after it.
+
+    `status` is `success` when no model was left loaded, `partial` when that could not be seen.
+    """
+
+    status: str
+    message: str
+    freed_mb: float
+    free_mb: float | None
+    unloaded_models: tuple[str, ...]
+    can_retry: bool
+    action: str
+
+
+class Recovery:
+    """Unload; where that does not help kill the runners; where the engine stays silent restart it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        residency: Residency,
+        *,
+        sampler: Sampler,
+        clock: Clock,
+        after_change: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._residency = residency
+        self._sampler = sampler
+        self._clock = clock
+        self._after_change = after_change
+        self._recovery = Operation("gpu-recover")
+
+    def routes(self) -> tuple[Route, ...]:
+        """The one endpoint."""
+        return (
+            Route(
+                "POST",
+                "/api/gpu/recover",
+                self.recover,
+                "Free the GPU: unload, then kill runners, then restart the engine",
+                {200: RecoveredView},
+                bound_s=BOUND_S,
+                errors=(AlreadyRunning, EngineDown, EngineSilent),
+            ),
+        )
+
+    async def recover(self, call: Call) -> Reply:
+        """Free the GPU; one at a time, carried to its end."""
+        require_up(self._engine.snapshot, self._clock.mono())
+        if self._recovery.is_running:
+            raise AlreadyRunning("A GPU recovery is under way already; wait for its end.")
+        return Reply(await self._recovery.run(self._recover))
+
+    async def close(self) -> None:
+        """The daemon ends: so does a recovery under way."""
+        await self._recovery.close()
+
+    async def _recover(self) -> RecoveredView:
+        deadline_mono = self._clock.mono() + ALL_STEPS_S
+        before = self._residency.known
+        try:
+            done = await self._residency.unload_all(bound_s=UNLOAD_S, is_forced=False)
+            if done.was_clear:
+                return self._view(NONE, "No model was loaded; nothing was to do.")
+            if not done.still_loaded:
+                return self._view(UNLOADED, "Unloaded every model.", freed=done.unloaded)
+            before = (*done.unloaded, *done.still_loaded)
+        except ArasulError:  # silent, gone or refusing: its runners may still hold the GPU
+            pass
+        finally:
+            self._after_change()
+        killed = await self._engine.kill_runners()
+        left = await self._look()
+        if left is not None and (killed or not left):
+            return self._view(
+                RUNNER_KILLED,
+                f"Ended {killed} model runners by force." if killed else "No runner was left to end.",
+                freed=_gone(before, left),
+                is_clear=not left,
+            )
+        return await self._restart(before, deadline_mono)
+
+    async def _restart(self, before: tuple[LoadedModel, ...], deadline_mono: float) -> RecoveredView:
+        generation = self._engine.snapshot.generation
+        self._engine.ask_restart()
+
+        def is_back(snapshot: Snapshot) -> bool:
+            return snapshot.generation != generation and snapshot.state is State.RUNNING
+
+        wait = asyncio.ensure_future(self._engine.wait_until(is_back))
+        await asyncio.wait({wait}, timeout=max(0.0, deadline_mono - self._clock.mono() - LOOK_S))
+        wait.cancel()
+        left = await self._look() if wait.done() and not wait.cancelled() else None
+        text = "Restarted Ollama" if left is not None else "Ollama is being restarted and does not answer yet"
+        return self._view(
+            ENGINE_RESTARTING,
+            f"{text}: ending its runners did not help.",
+            freed=before if left is not None else (),
+            is_clear=left is not None,
+            can_retry=left is not None,
+        )
+
+    async def _look(self) -> tuple[LoadedModel, ...] | None:
+        """What is loaded now; None when the engine does not say."""
+        try:
+            return await self._residency.loaded(timeout_s=LOOK_S)
+        except ArasulError:
+            return None
+
+    def _view(
+        self,
+        action: str,
+        message: str,
+        *,
+        freed: tuple[LoadedModel, ...] = (),
+        is_clear: bool = True,
+        can_retry: bool = True,
+    ) -> RecoveredView:
+        return RecoveredView(
+            status="success" if is_clear else "partial",
+            message=message,
+            freed_mb=in_mib(sum(model.size_bytes for model in freed)) or 0.0,
+            free_mb=in_mib(self._sampler.free_bytes()),
+            unloaded_models=tuple(model.name for model in freed),
+            can_retry=can_retry,
+            action=action,
+        )
+
+
+def _gone(before: tuple[LoadedModel, ...], left: tuple[LoadedModel, ...]) -> tuple[LoadedModel, ...]:
+    still = {model.name for model in left}
+    return tuple(model for model in before if model.name not in still)

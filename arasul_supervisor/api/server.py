@@ -1,0 +1,163 @@
+"""The HTTP server of the management port, with what aiohttp's defaults lack for a daemon.
+
+aiohttp (3.11 and 3.14 alike) answers malformed HTTP with text and a banner, lets half a request stay open for ever,
+does not cancel handlers whose client has gone, and waits 60 s at its end. Its low-level `web.Server` is used, not
+`web.Application`: that one cleans and decodes paths before it finds a route, and paths must pass raw here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from aiohttp import web
+
+from arasul_supervisor.api.responses import error_body, error_response
+from arasul_supervisor.errors import BadInput, SlowRequest
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp.streams import StreamReader
+
+    from arasul_supervisor.api.dispatch import Dispatch
+
+HEAD_S: Final = 10.0
+IDLE_S: Final = 75.0
+LINGER_S: Final = 2.0
+SHUTDOWN_S: Final = 0.25
+BACKLOG: Final = 512
+MAX_LINE_BYTES: Final = 32 * 1024
+
+
+class Request(web.BaseRequest):
+    """A request whose response names no server software."""
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        # aiohttp calls this between "headers are complete" and "headers are written", for error responses too.
+        response.headers.popall("Server", None)
+
+
+class Connection(web.RequestHandler):
+    """One client's connection: malformed HTTP is answered in our shape, half a request ends after 10 s."""
+
+    __slots__ = ("_body", "_head_timer")
+
+    def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+        # `options` are aiohttp's own, passed through by `web.Server`
+        super().__init__(manager, loop=loop, **options)
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._body: StreamReader | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._head_timer = self._loop.call_later(HEAD_S, self._end_slow_head)
+
+    def data_received(self, data: bytes) -> None:
+        heads = self._request_count
+        super().data_received(data)
+        if self._request_count != heads:
+            self._disarm()
+            self._body = self._messages[-1][1] if self._messages else None
+        elif data and self._head_timer is None and (self._body is None or self._body.is_eof()):
+            self._head_timer = self._loop.call_later(HEAD_S, self._end_slow_head)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is no HTTP (400). Nothing is logged: anybody can send garbage."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("part of a response has been sent")
+        response = error_response(BadInput("This is not a well-formed HTTP request.", hint=_what(message)))
+        response.force_close()
+        return response
+
+    def _disarm(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _end_slow_head(self) -> None:
+        self._head_timer = None
+        if self.transport is None or self._current_request is not None or self._messages:
+            return  # half a head behind a request that is being answered: the idle limit ends it
+        body = msgspec.json.encode(error_body(SlowRequest()))
+        self.transport.write(
+            b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json; charset=utf-8\r\n"
+            b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body)
+        )
+        self.force_close()
+
+
+class Server(web.Server):
+    """Makes our kind of connection."""
+
+    def __call__(self) -> web.RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.ServerRunner):
+    """A server with what must happen when it ends: say so to the handlers, then close what they used."""
+
+    def __init__(self, server: web.Server, dispatch: Dispatch, at_end: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(server, shutdown_timeout=SHUTDOWN_S)
+        self._dispatch = dispatch
+        self._at_end = at_end
+
+    async def shutdown(self) -> None:
+        """Called by `cleanup()` once no new connection can come."""
+        self._dispatch.is_closing = True
+        await self._at_end()
+
+
+class ManagementApi:
+    """All of the management port, ready to be served."""
+
+    def __init__(self, dispatch: Dispatch, at_end: Callable[[], Awaitable[None]]) -> None:
+        self.dispatch = dispatch
+        self.at_end = at_end
+
+
+async def serve(api: ManagementApi, sock: socket.socket) -> Runner:
+    """Answer on a socket that is bound already; `await runner.cleanup()` ends it within a second."""
+    server = Server(
+        api.dispatch,
+        request_factory=_make_request,
+        handler_cancellation=True,
+        access_log=None,
+        keepalive_timeout=IDLE_S,
+        lingering_time=LINGER_S,
+        auto_decompress=False,
+        max_line_size=MAX_LINE_BYTES,
+        max_field_size=MAX_LINE_BYTES,
+    )
+    runner = Runner(server, api.dispatch, api.at_end)
+    await runner.setup()
+    await web.SockSite(runner, sock, backlog=BACKLOG).start()
+    return runner
+
+
+def _make_request(
+    message: Any,  # aiohttp's RawRequestMessage, private to it
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: Any,  # aiohttp's AbstractStreamWriter
+    task: asyncio.Task[None],
+) -> Request:
+    return Request(message, payload, protocol, writer, task, asyncio.get_running_loop())
+
+
+def _what(message: str | None) -> str | None:
+    """The first line of what aiohttp's parser says, as a sentence."""
+    first_line = (message or "").partition("\n")[0].strip(" :.")
+    return f"{first_line[:120]}." if first_line else None

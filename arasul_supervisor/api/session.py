@@ -1,0 +1,174 @@
+"""`POST /api/session/reset`: unload everything, load one model afresh."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from arasul_supervisor.api.answers import Reply
+from arasul_supervisor.api.engine_state import require_up
+from arasul_supervisor.api.model_fields import NamedModel
+from arasul_supervisor.api.operations import Operation
+from arasul_supervisor.api.routes import Route
+from arasul_supervisor.api.unloading import in_mib
+from arasul_supervisor.errors import (
+    AlreadyRunning,
+    EngineDown,
+    EngineRefused,
+    EngineSilent,
+    ModelBusy,
+    ModelNotFound,
+    ModelNotInstalled,
+)
+from arasul_supervisor.ollama.names import same_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from arasul_supervisor.api.load_progress import LoadProgress
+    from arasul_supervisor.api.routes import Call
+    from arasul_supervisor.clock import Clock
+    from arasul_supervisor.ollama.catalogue import Catalogue
+    from arasul_supervisor.ollama.models import LoadedModel
+    from arasul_supervisor.ollama.residency import Residency, Unloaded
+    from arasul_supervisor.supervision.engine import Engine
+
+STALL_S: Final = 300.0
+LOOK_EVERY_S: Final = 2.0
+LIST_S: Final = 3.0
+UNLOAD_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ResetView:
+    """The model that is loaded now, and what was unloaded for it."""
+
+    message: str
+    model: str
+    unloaded_models: tuple[str, ...]
+    freed_mb: float
+    load_s: float
+    status: str = "success"
+
+
+class Session:
+    """Resets once at a time. A reset that has begun is carried to its end, also when its client leaves."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        catalogue: Catalogue,
+        *,
+        residency: Residency,
+        progress: LoadProgress,
+        default_model: str,
+        clock: Clock,
+        after_change: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._catalogue = catalogue
+        self._residency = residency
+        self._progress = progress
+        self._default_model = default_model
+        self._clock = clock
+        self._after_change = after_change
+        self._reset = Operation("session-reset")
+
+    def routes(self) -> tuple[Route, ...]:
+        """The one endpoint. It bounds itself: by 300 s without progress of the load."""
+        return (
+            Route(
+                "POST",
+                "/api/session/reset",
+                self.reset,
+                "Unload every model and load the default one (or `model`) afresh",
+                {200: ResetView},
+                body=NamedModel,
+                errors=(
+                    ModelNotInstalled,
+                    AlreadyRunning,
+                    ModelBusy,
+                    EngineRefused,
+                    EngineDown,
+                    EngineSilent,
+                ),
+            ),
+        )
+
+    async def reset(self, call: Call) -> Reply:
+        """Unload all, then load; ends when the model is seen loaded, or the load fails."""
+        body = call.body_as(NamedModel)
+        name = body.checked_name() if body.is_given else self._default_model
+        require_up(self._engine.snapshot, self._clock.mono())
+        if self._reset.is_running:
+            raise AlreadyRunning("A session reset is under way already; wait for its end.")
+        return Reply(await self._reset.run(lambda: self._unload_and_load(name)))
+
+    async def close(self) -> None:
+        """The daemon ends: so does a reset under way."""
+        await self._reset.close()
+
+    async def _unload_and_load(self, name: str) -> ResetView:
+        await self._require_installed(name)
+        unloaded = await self._unload_all()
+        began_mono = self._clock.mono()
+        try:
+            await self._load(name)
+        except ModelNotFound:
+            raise _not_installed(name) from None
+        finally:
+            self._after_change()
+        return ResetView(
+            message=f"Session reset, reloaded {name}",
+            model=name,
+            unloaded_models=tuple(model.name for model in unloaded.unloaded),
+            freed_mb=in_mib(unloaded.freed_bytes) or 0.0,
+            load_s=round(self._clock.mono() - began_mono, 3),
+        )
+
+    async def _require_installed(self, name: str) -> None:
+        self._catalogue.invalidate()
+        view = await self._catalogue.models(timeout_s=LIST_S)
+        if not any(same_model(model.name, name) for model in view.models):
+            raise _not_installed(name)
+
+    async def _unload_all(self) -> Unloaded:
+        unloaded = await self._residency.unload_all(bound_s=UNLOAD_S, is_forced=False)
+        if unloaded.still_loaded:
+            busy = ", ".join(model.name for model in unloaded.still_loaded)
+            raise ModelBusy(
+                f"{busy} is still answering a request, so that the session was not reset.",
+                hint='Try again when it is done, or end it: POST /api/cache/clear {"force": true}.',
+            )
+        return unloaded
+
+    async def _load(self, name: str) -> LoadedModel:
+        """The model, seen loaded; a load without progress for 300 s, or whose engine is gone, is given up."""
+        generation = self._engine.snapshot.generation
+        load = asyncio.ensure_future(self._residency.load(name, options={}))
+        seen, moved_mono = await self._progress.mark(), self._clock.mono()
+        try:
+            while not (await asyncio.wait({load}, timeout=LOOK_EVERY_S))[0]:
+                if self._engine.snapshot.generation != generation:
+                    raise EngineDown("Ollama ended while it loaded the model; GET /health says why.")
+                mark = await self._progress.mark()
+                if mark != seen:
+                    seen, moved_mono = mark, self._clock.mono()
+                elif self._clock.mono() - moved_mono >= STALL_S:
+                    raise EngineSilent(
+                        f"The load of {name} has made no progress for {STALL_S:.0f} s.",
+                        hint="POST /api/gpu/recover ends stuck runners.",
+                    )
+            return load.result()
+        finally:
+            load.cancel()
+            await asyncio.wait({load})
+
+
+def _not_installed(name: str) -> ModelNotInstalled:
+    return ModelNotInstalled(
+        f"{name} is not installed.",
+        hint=f"Pull it first: arasul-supervisor pull {name}",
+        fields={"model": name},
+    )

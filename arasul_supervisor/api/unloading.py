@@ -1,0 +1,130 @@
+"""Unloading every model: `POST /api/cache/clear`, and Ollama's own spelling of the same wish."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from arasul_supervisor.api.answers import Reply
+from arasul_supervisor.api.engine_state import require_up
+from arasul_supervisor.api.routes import Route
+from arasul_supervisor.clock import rfc3339
+from arasul_supervisor.errors import EngineDown, EngineRefused, EngineSilent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from arasul_supervisor.api.routes import Call
+    from arasul_supervisor.clock import Clock
+    from arasul_supervisor.ollama.residency import Residency, Unloaded
+    from arasul_supervisor.supervision.engine import Engine
+    from arasul_supervisor.telemetry.sampler import Sampler
+
+CLEAR_BOUND_S: Final = 5.0
+UNLOAD_S: Final = 4.5
+MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ClearBody:
+    """`force` ends models that are still answering a request."""
+
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClearedView:
+    """What was unloaded, and what was not: `partial` means that these go when their requests are done."""
+
+    status: str
+    message: str
+    unloaded_models: tuple[str, ...]
+    failed_models: tuple[str, ...]
+    freed_mb: float
+    free_mb: float | None
+
+
+class Unloading:
+    """Unloads all models; says only what was seen afterwards."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        residency: Residency,
+        *,
+        sampler: Sampler,
+        clock: Clock,
+        after_change: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._residency = residency
+        self._sampler = sampler
+        self._clock = clock
+        self._after_change = after_change
+
+    def routes(self) -> tuple[Route, ...]:
+        """The one endpoint."""
+        return (
+            Route(
+                "POST",
+                "/api/cache/clear",
+                self.clear,
+                "Unload every model, confirmed by looking again",
+                {200: ClearedView},
+                bound_s=CLEAR_BOUND_S,
+                body=ClearBody,
+                errors=(EngineRefused, EngineDown, EngineSilent),
+            ),
+        )
+
+    async def clear(self, call: Call) -> Reply:
+        """Unload all."""
+        return Reply(await self.unload_all(is_forced=call.body_as(ClearBody).force))
+
+    async def unload_all(self, *, is_forced: bool) -> ClearedView:
+        """Unload all and look again.
+
+        :raises EngineSilent: the engine does not say what became of the models
+        """
+        require_up(self._engine.snapshot, self._clock.mono())
+        done = await self._residency.unload_all(bound_s=UNLOAD_S, is_forced=is_forced)
+        self._after_change()
+        return ClearedView(
+            status="partial" if done.still_loaded else "success",
+            message=_message(done),
+            unloaded_models=tuple(model.name for model in done.unloaded),
+            failed_models=tuple(model.name for model in done.still_loaded),
+            freed_mb=in_mib(done.freed_bytes) or 0.0,
+            free_mb=in_mib(self._sampler.free_bytes()),
+        )
+
+    async def as_generate_answer(self) -> Reply:
+        """The same in the shape of Ollama's `/api/generate`."""
+        cleared = await self.unload_all(is_forced=False)
+        return Reply(
+            {
+                "model": "",
+                "created_at": rfc3339(self._clock.wall()),
+                "response": "",
+                "done": True,
+                "done_reason": "unload",
+                "unloaded_models": cleared.unloaded_models,
+                "failed_models": cleared.failed_models,
+            }
+        )
+
+
+def in_mib(n_bytes: int | None) -> float | None:
+    """MiB with one decimal; unknown stays unknown."""
+    return None if n_bytes is None else round(n_bytes / MIB, 1)
+
+
+def _message(done: Unloaded) -> str:
+    if done.was_clear:
+        return "LLM cache cleared (already clear: no model was loaded)"
+    names = ", ".join(model.name for model in done.unloaded)
+    if done.still_loaded:
+        busy = ", ".join(model.name for model in done.still_loaded)
+        gone = f"; unloaded {names}" if names else ""
+        return f'Still answering a request: {busy}, which will go when done{gone}. {{"force": true}} ends it now.'
+    return f"LLM cache cleared: unloaded {names}"
