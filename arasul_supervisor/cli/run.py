@@ -1,0 +1,29 @@
+"""`run`: the daemon itself."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from arasul_supervisor.cli.output import Subparsers
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds the command."""
+    summary = "start Ollama, keep it alive, and serve the management API until told to stop"
+    subparsers.add_parser(
+        "run",
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="Exit codes: 0 asked to stop, 2 bad settings, 70 gave up, 71 cannot run here, 72 GPU gone.",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs until a signal or the restart policy ends it."""
+    from arasul_supervisor import app
+
+    return app.run(os.environ)

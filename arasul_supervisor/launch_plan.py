@@ -1,0 +1,94 @@
+"""What each generation of the engine is started with, derived anew at every start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from arasul_supervisor.errors import ArasulError
+from arasul_supervisor.ollama.environment import (
+    GpuMemory,
+    engine_command,
+    engine_environment,
+    engine_generation,
+    remember_version,
+)
+from arasul_supervisor.settings.places import home_folder
+from arasul_supervisor.supervision.child import Launch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from arasul_supervisor.event_log import EventLog
+    from arasul_supervisor.logs.spool import SpoolFolder
+    from arasul_supervisor.settings import Settings
+
+
+class EngineMissing(ArasulError):
+    """The engine's program is not there any more."""
+
+    code, status = "engine_missing", 503
+
+
+class LaunchPlan:
+    """Makes the launches: command, environment and spool. Reads the settings, never changes them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        *,
+        marker: str,
+        spools: SpoolFolder,
+        gpus: Sequence[GpuMemory],
+        log: EventLog,
+    ) -> None:
+        self._settings, self._environ, self._marker = settings, environ, marker
+        self._spools, self._gpus, self._log = spools, gpus, log
+        self._told: tuple[str, ...] = ()
+
+    @property
+    def engine_version(self) -> tuple[int, int, int] | None:
+        """The engine's version as far as it is known without running it."""
+        binary = self._settings.engine_binary
+        return engine_generation(binary, self._settings.state_dir) if binary else None
+
+    @property
+    def model_store(self) -> Path | None:
+        """The folder that the engine keeps its models in: OLLAMA_MODELS, else the one below its home."""
+        if self._environ.get("OLLAMA_MODELS", "").strip():
+            return Path(self._environ["OLLAMA_MODELS"].strip())
+        home, _ = home_folder(self._environ)
+        return home / ".ollama" / "models" if home else None
+
+    def prepare(self, generation: int) -> Launch:
+        """The launch of that generation.
+
+        :raises ArasulError: there is no engine, or a setting that it would misread
+        """
+        binary = self._settings.engine_binary
+        if binary is None or not binary.is_file():
+            raise EngineMissing(
+                f"There is no engine at {binary or 'any known place'}.",
+                hint="Install Ollama, or set ARASUL_OLLAMA to its program.",
+            )
+        environment = engine_environment(
+            self._settings,
+            self._environ,
+            version=self.engine_version,
+            gpus=self._gpus,
+            marker=self._marker,
+        )
+        self._tell(environment.notes)
+        return Launch(engine_command(binary), environment.variables, self._spools.path_for(generation))
+
+    def note_version(self, version: str | None) -> None:
+        """Remember what the engine calls itself: the next start derives its settings for that generation."""
+        if version is not None and self._settings.engine_binary is not None:
+            remember_version(self._settings.engine_binary, self._settings.state_dir, version)
+
+    def _tell(self, notes: tuple[str, ...]) -> None:
+        for note in notes:
+            if note not in self._told:
+                self._log.info("engine_setting", note=note)
+        self._told = notes
