@@ -1,0 +1,203 @@
+"""Stand-ins for the parts that the API is given, for tests that want one port and no daemon around it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from arasul_supervisor.api.compose import build_resources
+from arasul_supervisor.api.server import serve
+from arasul_supervisor.clock import SystemClock
+from arasul_supervisor.logs.ring import LogPage
+from arasul_supervisor.ollama.aliases import Aliases
+from arasul_supervisor.ollama.catalogue import Catalogue
+from arasul_supervisor.ollama.client import OllamaClient
+from arasul_supervisor.ollama.pulls import PullJobs
+from arasul_supervisor.ollama.residency import Residency
+from arasul_supervisor.settings import load_settings
+from arasul_supervisor.supervision.snapshot import Snapshot, State, Wanted
+from arasul_supervisor.telemetry.gpu_check import GpuCheck
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from arasul_supervisor.logs.findings import Finding
+
+UP = Snapshot(
+    state=State.RUNNING,
+    wanted=Wanted.UP,
+    generation=1,
+    pid=None,
+    started_mono=1.0,
+    started_at=1.7e9,
+    ready_mono=2.0,
+    ready_at=1.7e9,
+    answered_mono=2.0,
+    engine_version="0.34.4",
+)
+
+
+class StubEngine:
+    """An engine that is whatever the test says; what is asked of it is noted."""
+
+    def __init__(self, snapshot: Snapshot = UP) -> None:
+        self.snapshot = snapshot
+        self.asked: list[str] = []
+        self.runners_killed = 0
+        self._subscribers: list[Callable[[Snapshot], None]] = []
+
+    def become(self, **changes: Any) -> None:  # Any: fields of the snapshot
+        """Publish a changed snapshot."""
+        self.snapshot = replace(self.snapshot, **changes)
+        for callback in list(self._subscribers):
+            callback(self.snapshot)
+
+    def subscribe(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
+
+    def ask_start(self) -> None:
+        self.asked.append("start")
+
+    def ask_stop(self) -> None:
+        self.asked.append("stop")
+
+    def ask_restart(self) -> None:
+        self.asked.append("restart")
+
+    async def start(self) -> Snapshot:
+        self.asked.append("start")
+        return await self.wait_until(lambda seen: seen.state in (State.RUNNING, State.FATAL))
+
+    async def stop(self) -> Snapshot:
+        self.asked.append("stop")
+        return await self.wait_until(lambda seen: seen.state in (State.STOPPED, State.FATAL))
+
+    async def restart(self) -> Snapshot:
+        self.asked.append("restart")
+        return await self.start()
+
+    async def wait_until(self, predicate: Callable[[Snapshot], bool]) -> Snapshot:
+        while not predicate(self.snapshot):
+            await asyncio.sleep(0.01)
+        return self.snapshot
+
+    async def kill_runners(self) -> int:
+        self.asked.append("kill_runners")
+        return self.runners_killed
+
+
+@dataclass
+class StubEngineLog:
+    """A log without lines, with the findings that the test gives it."""
+
+    found: tuple[Finding, ...] = ()
+    seen_marks: frozenset[str] = frozenset()
+    asked: list[Mapping[str, object]] = field(default_factory=list)
+
+    def findings(self, generation: int) -> tuple[Finding, ...]:
+        return self.found
+
+    def marks(self, generation: int) -> frozenset[str]:
+        return self.seen_marks
+
+    def lines(self, count: int, **filters: object) -> LogPage:
+        self.asked.append({"count": count, **filters})
+        return LogPage((), 0, 0)
+
+
+class StubSampler:
+    """A box without a GPU."""
+
+    def stats(self, now_mono: float) -> Mapping[str, object]:
+        flat = ("gpu_utilization", "gpu_memory", "gpu_temperature", "cpu_percent", "process_memory_mb")
+        return {**dict.fromkeys(flat), "timestamp": time.time(), "platform": {"kind": "cpu"}}
+
+    def gpu_check(self) -> GpuCheck:
+        return GpuCheck("skipped", "This box has no GPU.", None)
+
+    def free_bytes(self) -> int | None:
+        return None
+
+
+@dataclass
+class StubLog:
+    """Notes what the daemon would log."""
+
+    events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
+
+    def debug(self, event: str, **fields: object) -> None:
+        self.events.append((event, fields))
+
+    info = warning = error = debug
+
+
+@dataclass
+class ApiUnderTest:
+    """One port that answers, and what stands behind it."""
+
+    port: int
+    engine: StubEngine
+    engine_log: StubEngineLog
+    log: StubLog
+    catalogue: Catalogue
+    pulls: PullJobs
+
+
+@asynccontextmanager
+async def api_under_test(
+    engine_port: int, *, env: Mapping[str, str] | None = None, store: Path | None = None
+) -> AsyncIterator[ApiUnderTest]:
+    """The whole management port in this loop, over an engine at the given port."""
+    settings = load_settings({"OLLAMA_HOST": f"127.0.0.1:{engine_port}", "HOME": "/nonexistent", **(env or {})})
+    clock, engine, engine_log, log = SystemClock(), StubEngine(), StubEngineLog(), StubLog()
+    client = OllamaClient(settings.engine_url, clock)
+    catalogue = Catalogue(client, clock)
+    residency = Residency(
+        client,
+        clock,
+        end_runners=engine.kill_runners,
+        catalogue=catalogue,
+        keep_alive_s=settings.keep_alive_s,
+    )
+
+    async def ready() -> None:
+        await engine.wait_until(lambda seen: seen.is_answering)
+
+    pulls = PullJobs(
+        client,
+        catalogue,
+        aliases=Aliases({}),
+        clock=clock,
+        wait_ready=ready,
+        concurrency=2,
+        after_change=catalogue.invalidate,
+    )
+    # The stubs have the shape of what they stand for; the real classes have no common protocol.
+    parts: dict[str, Any] = {"engine_log": engine_log, "sampler": StubSampler(), "daemon_log": log}
+    api = build_resources(
+        settings,
+        engine,  # type: ignore[arg-type]  # a stand-in
+        catalogue=catalogue,
+        residency=residency,
+        pulls=pulls,
+        client=client,
+        clock=clock,
+        store=store,
+        **parts,
+    )
+    sock = socket.create_server(("127.0.0.1", 0))
+    runner = await serve(api, sock)
+    try:
+        yield ApiUnderTest(sock.getsockname()[1], engine, engine_log, log, catalogue, pulls)
+    finally:
+        await runner.cleanup()
+        await pulls.close()
+        await residency.close()
+        await catalogue.close()
+        await client.close()

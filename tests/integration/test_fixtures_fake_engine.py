@@ -1,0 +1,249 @@
+"""The fake engine does what it is told, so that a test which asks for a fault gets that fault."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.engine.daemon import MARKER, Answer, send
+from tests.engine.processes import is_alive, kill_all_with, pids_with, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.engine.fake import FakeEngine
+
+
+class Running:
+    """A fake engine without a daemon, in a session of its own."""
+
+    def __init__(self, engine: FakeEngine, port: int, modes: str, folder: Path) -> None:
+        self.port, self.log, self.marker = port, folder / "log", f"{MARKER}={folder}"
+        environment = {**engine.environment(modes), "OLLAMA_HOST": f"127.0.0.1:{port}", MARKER: str(folder)}
+        with self.log.open("ab") as log:
+            self.popen = subprocess.Popen(
+                [str(engine.binary), "serve"], env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def ask(self, path: str, method: str = "GET", *, timeout_s: float = 5) -> Answer:
+        """One request to it."""
+        return send(self.port, method, path, timeout_s=timeout_s)
+
+    def wait_ready(self) -> Running:
+        """Wait until it answers."""
+        wait_until(self._answers, limit_s=5, what="the fake engine answers")
+        return self
+
+    def end(self) -> None:
+        """Kill it with all that it made."""
+        kill_all_with(self.marker)
+        self.popen.wait()
+
+    def _answers(self) -> bool:
+        try:
+            return self.ask("/api/version").status == 200
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def start(fake_engine: FakeEngine, free_port: int, tmp_path: Path) -> Iterator[Callable[[str], Running]]:
+    """`start("crash,code=3")` starts a fake engine."""
+    made: list[Running] = []
+
+    def begin(modes: str) -> Running:
+        made.append(Running(fake_engine, free_port, modes, tmp_path))
+        return made[-1]
+
+    yield begin
+    for running in made:
+        running.end()
+
+
+@pytest.mark.parametrize(
+    ("modes", "code", "words"),
+    [
+        ("crash", 1, "bind: address already in use"),
+        ("crash,code=3,message=Error: no%2C thanks", 3, "Error: no, thanks"),
+        ("crash,after_s=0.1,code=4", 4, "Listening on"),
+        ("exit0", 0, ""),
+        ("panic,after_s=0.05", 2, "goroutine 1 [running]:"),
+        ("signal,number=9", -9, ""),
+        ("signal,number=11,after_s=0.05", -11, ""),
+    ],
+)
+def test_it_ends_as_told(start: Callable[[str], Running], modes: str, code: int, words: str) -> None:
+    running = start(modes)
+
+    assert running.popen.wait(5) == code
+    assert words in running.log.read_text()
+
+
+def test_sigterm_ends_a_healthy_one_with_0(start: Callable[[str], Running]) -> None:
+    running = start("healthy").wait_ready()
+
+    running.popen.terminate()
+
+    assert running.popen.wait(5) == 0
+
+
+def test_sigterm_is_ignored_when_told(start: Callable[[str], Running]) -> None:
+    running = start("ignore_term").wait_ready()
+
+    running.popen.terminate()
+
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.popen.wait(0.2)
+
+
+def test_a_taken_port_is_told_as_ollama_tells_it(start: Callable[[str], Running]) -> None:
+    start("healthy").wait_ready()
+
+    second = start("healthy")
+
+    assert second.popen.wait(5) == 1
+    assert (
+        f"Error: listen tcp 127.0.0.1:{second.port}: bind: address already in use" in second.log.read_text()
+    )
+
+
+def test_lives_follow_each_other(start: Callable[[str], Running], fake_engine: FakeEngine) -> None:
+    modes = "crash,code=7|exit0|healthy"
+
+    codes = [start(modes).popen.wait(5), start(modes).popen.wait(5)]
+    third = start(modes).wait_ready()
+
+    assert codes == [7, 0]
+    assert len(fake_engine.lives()) == 3
+    assert fake_engine.lives()[-1] == third.popen.pid
+
+
+@pytest.mark.parametrize("mode", ["never_ready", "slow_start,after_s=30"])
+def test_it_listens_without_answering(start: Callable[[str], Running], mode: str) -> None:
+    running = start(mode)
+    wait_until(lambda: "Listening" in running.log.read_text(), limit_s=5, what="it listens")
+
+    with pytest.raises(TimeoutError):
+        running.ask("/api/version", timeout_s=0.2)
+
+
+def test_helpers_stay_in_the_group_and_escaped_ones_do_not(
+    start: Callable[[str], Running], fake_engine: FakeEngine
+) -> None:
+    running = start("helpers,count=2;escape,count=1").wait_ready()
+    wait_until(lambda: len(fake_engine.pids()) == 4, limit_s=5, what="all four are there")
+
+    groups = [os.getpgid(pid) for pid in fake_engine.pids()]
+
+    assert groups.count(running.popen.pid) == 3
+    assert set(pids_with(running.marker)) >= set(fake_engine.pids())
+
+
+def test_a_storm_forks_on_and_on(start: Callable[[str], Running]) -> None:
+    running = start("storm,width=2,life_s=10").wait_ready()
+    first = set(pids_with(running.marker))
+
+    wait_until(lambda: set(pids_with(running.marker)) - first, limit_s=5, what="other pids")
+
+    os.killpg(running.popen.pid, signal.SIGKILL)
+    running.popen.wait()
+    assert pids_with(running.marker) == {}
+
+
+def test_runners_are_children_that_carry_their_model(
+    start: Callable[[str], Running], fake_engine: FakeEngine
+) -> None:
+    running = start("runners").wait_ready()
+
+    send(running.port, "POST", "/api/generate", body={"model": "tiny"})
+
+    commands = [command for command in pids_with(running.marker).values() if " runner --model " in command]
+    assert len(commands) == 1
+    runner = fake_engine.pids()[-1] if len(fake_engine.pids()) > 1 else None
+    assert runner is None or is_alive(runner)
+
+
+def test_a_flood_floods(start: Callable[[str], Running]) -> None:
+    running = start("flood,total_mb=20").wait_ready()
+
+    wait_until(lambda: running.log.stat().st_size >= 20_000_000, limit_s=10, what="20 MB are written")
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome"),
+    [
+        ("error,status=503,text=busy", (503, b'{"error": "busy"}')),
+        ("html", (500, b"<html><h1>Bad gateway</h1></html>")),
+        ("wrong_json", (200, b'[1, "x", null]')),
+        ("broken_json", (200, b'{"models": [{"name": "ti')),
+        ("empty", (200, b"")),
+        ("slowloris,s=0.001", (200, b'{"version": "0.34.4"}')),
+    ],
+)
+def test_an_answer_is_spoiled_while_it_runs(
+    start: Callable[[str], Running], fake_engine: FakeEngine, mode: str, outcome: tuple[int, bytes]
+) -> None:
+    running = start("healthy").wait_ready()
+
+    fake_engine.control(mode)
+
+    answer = running.ask("/api/version")
+    assert (answer.status, answer.body) == outcome
+
+
+@pytest.mark.parametrize("mode", ["close", "close_mid", "garbage", "die"])
+def test_a_connection_is_spoiled_while_it_runs(
+    start: Callable[[str], Running], fake_engine: FakeEngine, mode: str
+) -> None:
+    running = start("healthy").wait_ready()
+
+    fake_engine.control(f"{mode},path=/api/version")
+
+    with pytest.raises((http.client.HTTPException, ConnectionError)):
+        running.ask("/api/version")
+
+
+def test_a_fault_ends_after_its_times(start: Callable[[str], Running]) -> None:
+    running = start("error,status=502,path=/api/tags,times=2,after=1").wait_ready()
+
+    statuses = [running.ask("/api/tags").status for _ in range(4)]
+
+    assert statuses == [200, 502, 502, 200]
+
+
+def test_a_frozen_one_thaws(start: Callable[[str], Running], fake_engine: FakeEngine) -> None:
+    running = start("healthy").wait_ready()
+    fake_engine.control("freeze")
+    with pytest.raises(TimeoutError):
+        running.ask("*", "OPTIONS", timeout_s=0.2)
+
+    fake_engine.control("")
+
+    assert running.ask("*", "OPTIONS").status == 200
+
+
+def test_an_order_may_end_it_while_it_runs(start: Callable[[str], Running], fake_engine: FakeEngine) -> None:
+    running = start("healthy").wait_ready()
+    begun = time.monotonic()
+
+    fake_engine.control("crash,code=5")
+
+    assert running.popen.wait(5) == 5
+    assert time.monotonic() - begun < 1
+
+
+def test_it_tells_what_it_saw(start: Callable[[str], Running], fake_engine: FakeEngine) -> None:
+    running = start("healthy").wait_ready()
+
+    running.ask("/api/tags?x=1")
+
+    assert fake_engine.dump()["environ"]["FAKE_OLLAMA"] == "healthy"
+    assert fake_engine.dump()["pid"] == running.popen.pid
+    assert [entry["target"] for entry in fake_engine.requests()][-1] == "/api/tags?x=1"

@@ -1,0 +1,319 @@
+"""Guards facts/gpu.md §3.4, §3.5 and the table of faults of the recorded card: a sick driver is named, never waited for,
+never polled by two children, and never makes the daemon slow to answer or to end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from arasul_supervisor.telemetry.gpu.launch import Spawned
+from arasul_supervisor.telemetry.gpu.nvml import NvmlLimits, NvmlSource
+from arasul_supervisor.telemetry.sampler import Sampler
+from tests.engine.nvml_stub import NvmlStub, build_nvml_stub
+from tests.engine.telemetry_ground import (
+    BoardSettings,
+    Diary,
+    HandClock,
+    Pids,
+    answers,
+    board,
+    is_alive,
+    running,
+    until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+CARD = "x86-one-gpu"
+NAME = "NVIDIA H100 80GB HBM3"
+LIMITS = NvmlLimits(
+    period_s=0.05, sample_s=0.4, init_s=1.0, kill_s=0.5, look_again_s=0.1, look_rarely_s=60.0, keep_s=15.0
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A machine with one card, whose library the test commands."""
+
+    root: Path
+    stub: NvmlStub
+    clock: HandClock
+    pids: Pids
+    diary: Diary
+    sampler: Sampler
+
+    @property
+    def gpu(self) -> Any:  # Any: JSON
+        stats: Any = self.sampler.stats(self.clock.now)
+        return stats["gpus"][0] if stats["gpus"] else None
+
+    @property
+    def state(self) -> str | None:
+        return self.gpu["state"] if self.gpu else None
+
+    @property
+    def check(self) -> str:
+        return self.sampler.gpu_check().status
+
+    def answer(self, fault: str = "") -> None:
+        self.stub.answer(answers(CARD, fault))
+
+
+@asynccontextmanager
+async def box(
+    folder: Path, *, fault: str = "", defines: tuple[str, ...] = (), limits: NvmlLimits = LIMITS
+) -> AsyncIterator[Box]:
+    root, clock, pids, diary = board(CARD, folder), HandClock(), Pids(), Diary()
+    stub = build_nvml_stub(folder, *defines)
+    stub.answer(answers(CARD, fault))
+    source = NvmlSource(
+        root, clock, diary, own=pids.own, disown=pids.disown, limits=limits, environ=stub.environ
+    )
+    sampler = Sampler(
+        BoardSettings(root), clock, lambda: None, log=diary, own=pids.own, disown=pids.disown, source=source
+    )
+    async with running(sampler):
+        yield Box(root, stub, clock, pids, diary, sampler)
+    assert (pids.owned, "telemetry_failed" in diary.events("error")) == (set(), False)
+    assert [pid for pid in pids.ever if is_alive(pid)] == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "check"),
+    [
+        ("gpu-lost-15", "lost", "fail"),
+        ("reset-required-16", "reset_required", "fail"),
+        ("driver-mismatch-18", "driver_mismatch", "warn"),
+        ("unknown-999", "no_access", "warn"),
+        ("blocked-by-os-17", "no_access", "warn"),
+        ("driver-not-loaded-9", "no_driver", "skipped"),
+    ],
+)
+async def test_a_card_that_is_sick_from_the_start_is_called_by_its_state(
+    fault: str, state: str, check: str, tmp_path: Path
+) -> None:
+    async with box(tmp_path, fault=fault) as it:
+        await until(lambda: it.state == state)
+
+        assert it.check == check
+        assert it.gpu["utilization_percent"] is it.gpu["memory_used_bytes"] is it.gpu["temperature_c"] is None
+
+
+async def test_a_card_that_is_lost_later_keeps_its_name_and_no_figure(tmp_path: Path) -> None:
+    async with box(tmp_path) as it:
+        await until(lambda: it.state == "ok")
+        it.answer("gpu-lost-later-15")
+        await until(lambda: it.state == "lost")
+
+        assert (it.gpu["name"], it.gpu["uuid"][:4]) == (NAME, "GPU-")
+        assert it.gpu["sources"].keys() == {"name", "uuid", "pci_bus_id", "driver_version"}
+        assert it.check == "fail"
+        assert "gpu_changed" in it.diary.events("error")
+        await until(lambda: not is_alive(it.pids.ever[0]))  # an open client would stand in the way of a reset
+
+
+async def test_a_card_that_vanishes_from_the_list_is_lost(tmp_path: Path) -> None:
+    async with box(tmp_path) as it:
+        await until(lambda: it.state == "ok")
+        it.answer("no-gpus")
+        await until(lambda: it.state == "lost")
+
+        assert (it.gpu["name"], it.check) == (NAME, "fail")
+
+
+async def test_access_that_is_taken_away_after_it_worked_fails(tmp_path: Path) -> None:
+    async with box(tmp_path) as it:
+        await until(lambda: it.state == "ok")
+        it.answer("unknown-999")
+        os.kill(it.pids.ever[0], signal.SIGKILL)
+        await until(lambda: it.state == "no_access")
+
+        assert it.check == "fail"
+        assert "recreate the container" in it.sampler.gpu_check().detail
+
+
+async def test_a_machine_whose_driver_lists_no_card_is_skipped_in_silence(tmp_path: Path) -> None:
+    async with box(tmp_path, fault="no-gpus") as it:
+        await until(lambda: it.check == "skipped")
+        await asyncio.sleep(0.3)  # several samples
+
+        assert it.gpu is None
+        assert it.diary.events("warning", "error") == []
+
+
+async def test_figures_that_need_a_permission_are_null_and_said_once(tmp_path: Path) -> None:
+    async with box(tmp_path, fault="no-permission-4") as it:
+        await until(lambda: it.state == "ok")
+        await asyncio.sleep(0.3)  # several samples
+
+        assert it.gpu["memory_used_bytes"] is it.gpu["processes"] is None
+        assert (it.gpu["memory_kind"], it.gpu["utilization_percent"], it.check) == ("dedicated", 100.0, "ok")
+        assert it.diary.events("warning", "error") == ["gpu_figures_forbidden"]
+
+
+async def test_a_library_that_answers_zeros_is_not_believed(tmp_path: Path) -> None:
+    async with box(tmp_path, fault="zeros") as it:
+        await until(lambda: it.state == "ok")
+
+        disbelieved = ("memory_total_bytes", "memory_used_bytes", "memory_free_bytes", "temperature_c", "power_watts")
+        assert [it.gpu[figure] for figure in disbelieved] == [None] * 5
+        assert (it.gpu["name"], it.gpu["clock_mhz"], it.gpu["power_limit_watts"]) == (NAME, 1875.0, 700.0)
+
+
+@pytest.mark.parametrize("missing", ["WITHOUT_V3", "WITHOUT_TEMPERATURE_V", "WITHOUT_EVENT_REASONS"])
+async def test_an_old_driver_gives_every_figure_by_its_older_calls(missing: str, tmp_path: Path) -> None:
+    async with box(tmp_path, defines=(missing,)) as it:
+        await until(lambda: it.state == "ok")
+
+        assert it.gpu["processes"] == [{"pid": 11345, "memory_bytes": 16452157440}]
+        assert (it.gpu["temperature_c"], it.gpu["throttle_reasons"]) == (59.0, ["sw_power_cap"])
+
+
+async def test_another_kernel_module_brings_a_fresh_child(tmp_path: Path) -> None:
+    async with box(tmp_path, fault="driver-mismatch-18") as it:
+        await until(lambda: it.state == "driver_mismatch")
+        assert "Kernel module 590.48.01" in it.sampler.gpu_check().detail
+        it.answer()
+        (it.root / "sys/module/nvidia/version").write_text("610.11.02\n")
+        await until(lambda: it.state == "ok")
+        (it.root / "sys/module/nvidia/version").write_text("620.1.1\n")
+        await until(lambda: len(it.pids.ever) == 3)
+
+        assert len(it.pids.owned) == 1
+
+
+async def test_a_library_that_is_removed_leaves_the_card_without_a_source(tmp_path: Path) -> None:
+    async with box(tmp_path) as it:
+        await until(lambda: it.state == "ok")
+        it.stub.library.unlink()
+        os.kill(it.pids.ever[0], signal.SIGKILL)
+        await until(lambda: it.state == "none")
+
+        assert it.check == "warn"
+
+
+async def test_a_child_that_is_killed_is_followed_by_another(tmp_path: Path) -> None:
+    async with box(tmp_path) as it:
+        await until(lambda: it.state == "ok")
+        os.kill(it.pids.ever[0], signal.SIGKILL)
+        await until(lambda: len(it.pids.ever) == 2 and it.state == "ok")
+
+        assert "nvml_child_failed" in it.diary.events("warning")
+
+
+async def test_a_driver_that_hangs_at_init_is_stuck_and_has_one_child_at_most(tmp_path: Path) -> None:
+    async with box(tmp_path, fault="hang-at-init") as it:
+        most = 0
+        slowest_s = 0.0
+
+        def look() -> bool:
+            nonlocal most, slowest_s
+            most = max(most, len([pid for pid in it.pids.ever if is_alive(pid)]))
+            began = time.perf_counter()
+            it.sampler.stats(it.clock.now)
+            it.sampler.gpu_check()
+            slowest_s = max(slowest_s, time.perf_counter() - began)
+            return len(it.pids.ever) >= 3
+
+        await until(look, limit_s=10)
+
+        assert it.state == "stuck"
+        assert (most, slowest_s < 0.05) == (1, True)
+        assert it.check == "unknown"
+        it.clock.now += 61
+        assert it.check == "fail"
+
+
+async def test_a_hang_in_one_figure_is_tried_again_and_stuck_when_it_repeats(tmp_path: Path) -> None:
+    async with box(tmp_path) as it:
+        await until(lambda: it.state == "ok")
+        it.answer("hang-at-utilization")
+        await until(lambda: len(it.pids.ever) == 2)
+        assert (it.state, it.gpu["utilization_percent"]) == ("ok", 100.0)  # fresh enough still
+        await until(lambda: it.state == "stuck")
+
+        it.clock.now += 16
+        assert (it.gpu["utilization_percent"], it.gpu["name"], it.gpu["stale"]) == (None, NAME, True)
+        it.answer()
+        await until(lambda: it.state == "ok" and it.gpu["utilization_percent"] == 100.0)
+
+
+async def test_a_child_that_outlives_the_kill_has_no_second_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_kill = Spawned.kill
+    async with box(tmp_path, fault="hang-at-init") as it:
+        monkeypatch.setattr(Spawned, "kill", lambda _: None)  # as a process in state D takes it
+        await until(lambda: "outlives SIGKILL" in it.sampler.gpu_check().detail)
+        it.answer()
+        await asyncio.sleep(0.5)  # five times the usual pause before another child
+        assert (len(it.pids.ever), it.state) == (1, "stuck")
+
+        monkeypatch.setattr(Spawned, "kill", real_kill)
+        os.kill(it.pids.ever[0], signal.SIGKILL)  # the kernel lets go of it
+        await until(lambda: it.state == "ok")
+
+        assert len(it.pids.ever) == 2
+
+
+async def test_a_child_that_cannot_be_ended_does_not_hold_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids: list[int] = []
+    pidfds: list[int] = []
+    with pytest.raises(AssertionError, match=r"assert \[\d+\] == \[\]"):
+        async with box(tmp_path, fault="hang-at-init") as it:  # ends within a second, see `running`
+            await until(lambda: it.pids.owned)
+            pids += it.pids.ever
+            pidfds.append(os.pidfd_open(pids[0]))
+            monkeypatch.setattr(Spawned, "kill", lambda _: None)
+
+    assert is_alive(pids[0])
+    assert it.pids.owned == set()  # left to whoever reaps orphans, which is this test
+    os.kill(pids[0], signal.SIGKILL)
+    os.waitid(os.P_PIDFD, pidfds[0], os.WEXITED)
+    os.close(pidfds[0])
+
+
+DAEMON = """
+import asyncio, sys
+from pathlib import Path
+from arasul_supervisor.clock import SystemClock
+from arasul_supervisor.telemetry.sampler import Sampler
+from tests.engine.telemetry_ground import BoardSettings, Diary, Pids
+
+pids = Pids()
+sampler = Sampler(BoardSettings(Path(sys.argv[1])), SystemClock(), lambda: None, log=Diary(),
+                  own=lambda pid: print(pid, flush=True), disown=pids.disown)
+asyncio.run(sampler.run())
+"""
+
+
+@pytest.mark.parametrize("fault", ["", "hang-at-init"], ids=["healthy", "hanging"])
+def test_the_child_ends_with_a_daemon_that_is_killed(fault: str, tmp_path: Path) -> None:
+    root, stub = board(CARD, tmp_path), build_nvml_stub(tmp_path)
+    stub.answer(answers(CARD, fault))
+    command = [sys.executable, "-c", DAEMON, str(root)]
+    with subprocess.Popen(command, env=stub.environ, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        pidfd = os.pidfd_open(int(daemon.stdout.readline()))
+        time.sleep(0.2 if fault else 0)  # into the hang, or in the middle of its start
+
+        daemon.kill()
+        daemon.wait(timeout=5)
+        gone, _, _ = select.select([pidfd], [], [], 2.0)
+
+    os.close(pidfd)
+    assert gone
