@@ -23,8 +23,8 @@ from arasul_supervisor.logs.redaction import redact
 from arasul_supervisor.logs.rules import explain_exit
 from arasul_supervisor.logs.spool import SpoolFolder
 from arasul_supervisor.logs.stdout import StdoutWriter, log_format_for
-from arasul_supervisor.ollama.environment import BadEngineSetting, GpuMemory, engine_setting_problems
-from arasul_supervisor.settings import SettingsError, load_settings, warnings_for
+from arasul_supervisor.ollama.environment import GpuMemory, load_checked_settings
+from arasul_supervisor.settings import SettingsError, warnings_for
 from arasul_supervisor.settings.bind import reachable_host
 from arasul_supervisor.supervision import strays
 from arasul_supervisor.supervision.engine import Engine
@@ -63,10 +63,8 @@ _NO_ENGINE = (
 def run(environ: Mapping[str, str]) -> int:
     """Run the daemon until it is told to end; the exit code of the contract (§3)."""
     try:
-        settings = load_settings(environ)
-        if problems := engine_setting_problems(environ):
-            raise BadEngineSetting(problems)
-    except (SettingsError, BadEngineSetting) as error:
+        settings = load_checked_settings(environ)
+    except SettingsError as error:
         sys.stderr.write(f"arasul-supervisor: {error.sentence}\n")
         return EXIT_SETTINGS
     log = DaemonLog(SystemClock())
@@ -181,7 +179,9 @@ class Daemon:
 
     def _make_engine_log(self) -> EngineLog:
         settings, clock = self._settings, self._clock
-        public = PublicLog(settings.log_file, max_bytes=settings.log_max_bytes, keep=settings.log_keep, clock=clock)
+        public = PublicLog(
+            settings.log_file, max_bytes=settings.log_max_bytes, keep=settings.log_keep, clock=clock
+        )
         return EngineLog(public, self._writer, clock=clock, report=self._log.warning)
 
     def _follow(self, seen: Snapshot) -> None:
@@ -197,7 +197,9 @@ class Daemon:
         """Import the heavy libraries beside the running loop, and open the management API."""
         started = await asyncio.to_thread(_import_services)
         settings = self._settings
-        self._log.start(self._writer, log_format=log_format_for(settings.log_format), level=settings.log_level)
+        self._log.start(
+            self._writer, log_format=log_format_for(settings.log_format), level=settings.log_level
+        )
         self._services = started(
             settings,
             self._engine,
@@ -244,7 +246,9 @@ class Daemon:
 
     def _asked_to_end(self, number: signal.Signals) -> None:
         if self._left.done():
-            self._log.warning("asked_again_to_end", signal=number.name, decision="the engine is killed at once")
+            self._log.warning(
+                "asked_again_to_end", signal=number.name, decision="the engine is killed at once"
+            )
             self._engine.kill_now()
             return
         self._log.info("asked_to_end", signal=number.name)
@@ -259,7 +263,9 @@ class Daemon:
         seen = self._engine.snapshot
         tasks = sorted(task.get_name() for task in asyncio.all_tasks())
         findings = [f"{found.outcome} x{found.count}" for found in self._engine_log.findings(seen.generation)]
-        self._log.info("state_dump", engine=repr(seen), findings=findings, tasks=tasks, lag=self._engine_log.lag_bytes)
+        self._log.info(
+            "state_dump", engine=repr(seen), findings=findings, tasks=tasks, lag=self._engine_log.lag_bytes
+        )
 
 
 def _import_services() -> type[Services]:

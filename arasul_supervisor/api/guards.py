@@ -12,7 +12,6 @@ that is an IP address or a local name; any other name could be rebound. `null` (
 from __future__ import annotations
 
 import socket
-from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -38,7 +37,7 @@ class Guard:
 
     def __init__(self, settings: Settings) -> None:
         self._checks_host = settings.is_loopback_bind
-        self._origins = settings.allowed_origins
+        self._origins = frozenset(origin.lower() for origin in settings.allowed_origins)
         self._machine = socket.gethostname().lower()
         self._admitted_hosts: set[str] = set()
 
@@ -70,7 +69,7 @@ class Guard:
 
     def is_admitted(self, origin: str, host: str) -> bool:
         """True unless the origin is foreign."""
-        if any(fnmatchcase(origin.lower(), pattern.lower()) for pattern in self._origins):
+        if origin.lower() in self._origins or "*" in self._origins:
             return True
         try:
             page = urlsplit(origin)
@@ -122,7 +121,7 @@ def is_local_host(name: str, machine: str) -> bool:
 def _name_of(host: str) -> str:
     """`[::1]:11436` → `::1`, `box.local:80` → `box.local`."""
     if host.startswith("["):
-        return host[1:].partition("]")[0]
+        return host[1:].partition("]")[0] or host
     name, _, port = host.rpartition(":")
     return name if name and ":" not in name and port.isdigit() else host
 

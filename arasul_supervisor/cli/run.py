@@ -24,6 +24,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs until a signal or the restart policy ends it."""
-    from arasul_supervisor import app
+    from arasul_supervisor.app import run as run_daemon
 
-    return app.run(os.environ)
+    return run_daemon(os.environ)

@@ -29,20 +29,26 @@ SECRETS: Final = (
     # common_chat_peg_parse: unparsed peg-native output: <what the model said, over several raw lines>
     Secret("unparsed", re.compile(r"^([^\n:]{0,80}: unparsed [^\n:]{0,60} output: ).*", re.DOTALL)),
     # common_chat_peg_parse: full peg-native output triggering error: / Parsed message: {"role":…
-    Secret("triggering error:", re.compile(r"^([^\n:]{0,80}: full .{0,60} output triggering error:).*", re.DOTALL)),
+    Secret(
+        "triggering error:",
+        re.compile(r"^([^\n:]{0,80}: full .{0,60} output triggering error:).*", re.DOTALL),
+    ),
     Secret("parsed message:", re.compile(r"^((?:[^\n:]{0,80}: )?Parsed message: ).*", re.DOTALL)),
     # time=… level=TRACE source=… msg="encoded" string="<prompt>" ids=[…]
     Secret("level=", re.compile(rf"({SLOG_MSG}) .+", re.DOTALL)),
     # ≤ 0.29 at OLLAMA_DEBUG: msg="chat request" images=0 prompt="…"
     Secret("prompt=", re.compile(r"(\bprompt=)(?:\"(?:\\.|[^\"\\])*\"?|\S+)")),
     # env="map[… HTTPS_PROXY:http://user:PASSWORD@host:3128 …]"; Go takes a proxy without a scheme too
-    Secret("_proxy", re.compile(r"(_proxy[:=])(?:(?!\s\w+:)[^\"\n])*(?=@)", re.IGNORECASE)),
+    Secret("_proxy", re.compile(r"(_proxy[:=])(?:(?!\s\w{1,80}:|_proxy[:=])[^\"\n])*(?=@)", re.IGNORECASE)),
     # scheme://user:pass@host, scheme://token@host: to the last @, a password may hold one
-    Secret("://", re.compile(r"((?<=\w)://)(?:\\.|[^\s\"\\])*(?=@)")),
+    Secret("://", re.compile(r"((?<=\w)://)(?:(?!://)(?:\\.|[^\s\"\\]))*(?=@)")),
     Secret("://", re.compile(r"((?<=\w)://[^\s/:@]*:)[^\s@]*(?= \.\.\.\[cut\]$)")),
     Secret(
         "authorization",
-        re.compile(r"(authorization\W{1,4}(?:(?:bearer|basic|digest|token)\s+)?)[^\s\"',}\]]+", re.IGNORECASE),
+        re.compile(
+            r"(authorization\W{1,4}(?:(?:bearer|basic|digest|token)\s+)?)(?!\[redacted)[^\s\"',}\]]+",
+            re.IGNORECASE,
+        ),
     ),
     Secret("bearer", re.compile(r"(\bbearer\s+)[\w.~+/=-]{6,}", re.IGNORECASE)),
     *(
@@ -50,7 +56,7 @@ SECRETS: Final = (
             word,
             re.compile(
                 rf"({name}\\?[\"']?\s*[:=]\s*)"
-                r"(?!\d+\b|\s)(?:\\?\"(?:\\.|[^\"\\])*\\?\"|[^\s\"',}\]&]+)",
+                r"(?!\d+\b|\s|\[redacted)(?:\\?\"(?:\\.|[^\"\\])*\\?\"|[^\s\"',}\]&]+)",
                 re.IGNORECASE,
             ),
         )

@@ -36,7 +36,9 @@ def kill_engine(daemon: Daemon, number: int = signal.SIGKILL) -> dict[str, Any]:
     before = daemon.process()
     os.kill(before["pid"], number)
     daemon.wait_for(
-        lambda: daemon.process()["generation"] > before["generation"] and daemon.process()["state"] == "running",
+        lambda: (
+            daemon.process()["generation"] > before["generation"] and daemon.process()["state"] == "running"
+        ),
         what="a next generation that runs",
     )
     return daemon.process()
@@ -85,7 +87,9 @@ def test_nothing_of_the_old_tree_is_alive_when_the_next_one_runs(
     wait_until(lambda: len(fake_engine.pids()) > 1 or "storm" in modes, limit_s=5, what="the helpers")
     old = pids_with(f"ARASUL_MARKER={_installation(running)}").keys() - {running.pid}
     kill_engine(running)
-    assert [pid for pid in {*old, *fake_engine.pids()[:-1]} if is_alive(pid) and pid != running.process()["pid"]] == []
+    assert [
+        pid for pid in {*old, *fake_engine.pids()[:-1]} if is_alive(pid) and pid != running.process()["pid"]
+    ] == []
 
 
 def _installation(daemon: Daemon) -> str:
@@ -161,7 +165,9 @@ def test_an_engine_that_never_gets_ready_is_ended_and_tried_again_with_growing_p
     assert "0.4 s" in json.dumps(health.json())
 
 
-def test_a_spent_budget_with_retry_goes_on_at_the_slowest_pace(daemon: DaemonFactory, fake_engine: FakeEngine) -> None:
+def test_a_spent_budget_with_retry_goes_on_at_the_slowest_pace(
+    daemon: DaemonFactory, fake_engine: FakeEngine
+) -> None:
     env = {**QUICK, "ARASUL_START_RETRIES": "3", "ARASUL_BACKOFF_MAX": "0.6"}
     running = daemon("crash,message=boom", env=env).wait_live()
     running.wait_for(lambda: running.process()["gave_up"], what="giving up")
@@ -173,7 +179,9 @@ def test_a_spent_budget_with_retry_goes_on_at_the_slowest_pace(daemon: DaemonFac
     assert "boom" in json.dumps(health.json())
 
 
-def test_a_spent_budget_with_hold_stays_down_until_told(daemon: DaemonFactory, fake_engine: FakeEngine) -> None:
+def test_a_spent_budget_with_hold_stays_down_until_told(
+    daemon: DaemonFactory, fake_engine: FakeEngine
+) -> None:
     env = {**QUICK, "ARASUL_START_RETRIES": "3", "ARASUL_ON_GIVE_UP": "hold"}
     running = daemon("crash,message=boom|crash,message=boom|crash,message=boom|healthy", env=env)
     process = running.wait_state("fatal")
@@ -194,8 +202,12 @@ def test_a_port_that_is_taken_is_told_with_who_holds_it(daemon: DaemonFactory, f
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", free_port))
         holder.listen()
-        running = daemon(env={"OLLAMA_HOST": f"127.0.0.1:{free_port}", "ARASUL_START_RETRIES": "99"}).wait_live()
-        running.wait_for(lambda: str(os.getpid()) in running.get("/health").json()["reason"], what="the holder's pid")
+        running = daemon(
+            env={"OLLAMA_HOST": f"127.0.0.1:{free_port}", "ARASUL_START_RETRIES": "99"}
+        ).wait_live()
+        running.wait_for(
+            lambda: str(os.getpid()) in running.get("/health").json()["reason"], what="the holder's pid"
+        )
         health = running.get("/health")
     assert health.status == 503
     assert str(free_port) in health.json()["reason"]
@@ -216,7 +228,9 @@ def test_sigterm_ends_all_with_code_0(daemon: DaemonFactory, fake_engine: FakeEn
     assert [pid for pid in fake_engine.pids() if is_alive(pid)] == []
 
 
-def test_sigterm_right_after_the_launch_ends_all_with_code_0(daemon: DaemonFactory, fake_engine: FakeEngine) -> None:
+def test_sigterm_right_after_the_launch_ends_all_with_code_0(
+    daemon: DaemonFactory, fake_engine: FakeEngine
+) -> None:
     running = daemon("slow_start,after_s=5")
     wait_until(lambda: bool(fake_engine.lives()), limit_s=10, what="a spawned engine")
     assert running.stop() == 0
@@ -251,7 +265,9 @@ def test_sigkill_of_the_daemon_right_after_a_spawn_leaves_nothing_alive(
     daemon: DaemonFactory, fake_engine: FakeEngine, turn: int
 ) -> None:
     running = daemon("slow_start,after_s=3")
-    wait_until(lambda: (fake_engine.folder / "lives").exists(), limit_s=10, what="the first sign of the engine")
+    wait_until(
+        lambda: (fake_engine.folder / "lives").exists(), limit_s=10, what="the first sign of the engine"
+    )
     running.signal(signal.SIGKILL)
     running.wait_exit()
     assert running.survivors() == {}
@@ -298,7 +314,9 @@ def _guardian_of(daemon: Daemon) -> int:
 def test_a_second_daemon_over_the_same_state_refuses_and_touches_nothing(daemon: DaemonFactory) -> None:
     first = daemon().wait_ready()
     pid = first.process()["pid"]
-    second = daemon(env={"ARASUL_STATE_DIR": str(first.state_dir), "OLLAMA_HOST": first.environment["OLLAMA_HOST"]})
+    second = daemon(
+        env={"ARASUL_STATE_DIR": str(first.state_dir), "OLLAMA_HOST": first.environment["OLLAMA_HOST"]}
+    )
     assert second.wait_exit() == 71
     assert f"pid {first.pid}" in second.log_text()
     assert first.process()["pid"] == pid
@@ -333,8 +351,12 @@ def _package_alone() -> str:
     return folder
 
 
-def test_wrong_settings_are_all_told_at_once_with_exit_2(daemon: DaemonFactory, fake_engine: FakeEngine) -> None:
-    refused = daemon(env={"LLM_CONTEXT_LENGTH": "many", "ARASUL_PORT": "99999", "OLLAMA_GPU_MEMORY_FRACTION": "2"})
+def test_wrong_settings_are_all_told_at_once_with_exit_2(
+    daemon: DaemonFactory, fake_engine: FakeEngine
+) -> None:
+    refused = daemon(
+        env={"LLM_CONTEXT_LENGTH": "many", "ARASUL_PORT": "99999", "OLLAMA_GPU_MEMORY_FRACTION": "2"}
+    )
     assert refused.wait_exit() == 2
     for wrong in ("LLM_CONTEXT_LENGTH", "ARASUL_PORT", "OLLAMA_GPU_MEMORY_FRACTION"):
         assert wrong in refused.log_text()

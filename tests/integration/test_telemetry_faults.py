@@ -1,5 +1,8 @@
-"""Guards facts/gpu.md §3.4, §3.5 and the table of faults of the recorded card: a sick driver is named, never waited for,
-never polled by two children, and never makes the daemon slow to answer or to end."""
+"""Guards facts/gpu.md §3.4, §3.5 and the table of faults of the recorded card.
+
+A sick driver is named, never waited for, never polled by two children, and never makes the daemon slow to answer or
+to end.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,7 @@ from tests.engine.telemetry_ground import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    import random
     from pathlib import Path
 
 CARD = "x86-one-gpu"
@@ -147,7 +151,8 @@ async def test_access_that_is_taken_away_after_it_worked_fails(tmp_path: Path) -
 async def test_a_machine_whose_driver_lists_no_card_is_skipped_in_silence(tmp_path: Path) -> None:
     async with box(tmp_path, fault="no-gpus") as it:
         await until(lambda: it.check == "skipped")
-        await asyncio.sleep(0.3)  # several samples
+        await it.sampler.refresh(timeout_s=1.0)
+        await it.sampler.refresh(timeout_s=1.0)
 
         assert it.gpu is None
         assert it.diary.events("warning", "error") == []
@@ -156,7 +161,8 @@ async def test_a_machine_whose_driver_lists_no_card_is_skipped_in_silence(tmp_pa
 async def test_figures_that_need_a_permission_are_null_and_said_once(tmp_path: Path) -> None:
     async with box(tmp_path, fault="no-permission-4") as it:
         await until(lambda: it.state == "ok")
-        await asyncio.sleep(0.3)  # several samples
+        await it.sampler.refresh(timeout_s=1.0)
+        await it.sampler.refresh(timeout_s=1.0)
 
         assert it.gpu["memory_used_bytes"] is it.gpu["processes"] is None
         assert (it.gpu["memory_kind"], it.gpu["utilization_percent"], it.check) == ("dedicated", 100.0, "ok")
@@ -167,7 +173,13 @@ async def test_a_library_that_answers_zeros_is_not_believed(tmp_path: Path) -> N
     async with box(tmp_path, fault="zeros") as it:
         await until(lambda: it.state == "ok")
 
-        disbelieved = ("memory_total_bytes", "memory_used_bytes", "memory_free_bytes", "temperature_c", "power_watts")
+        disbelieved = (
+            "memory_total_bytes",
+            "memory_used_bytes",
+            "memory_free_bytes",
+            "temperature_c",
+            "power_watts",
+        )
         assert [it.gpu[figure] for figure in disbelieved] == [None] * 5
         assert (it.gpu["name"], it.gpu["clock_mhz"], it.gpu["power_limit_watts"]) == (NAME, 1875.0, 700.0)
 
@@ -202,6 +214,15 @@ async def test_a_library_that_is_removed_leaves_the_card_without_a_source(tmp_pa
         await until(lambda: it.state == "none")
 
         assert it.check == "warn"
+
+
+async def test_a_daemon_that_leaves_at_any_instant_leaves_no_child(
+    tmp_path: Path, rng: random.Random
+) -> None:
+    for number in range(8):  # each box checks it for itself
+        async with box(tmp_path / str(number), fault="unknown-999") as it:
+            await until(lambda: it.pids.ever)  # noqa: B023  awaited at once
+            await asyncio.sleep(rng.uniform(0, 0.3))  # start, refusal, end and pause of a child take 0.2 s
 
 
 async def test_a_child_that_is_killed_is_followed_by_another(tmp_path: Path) -> None:
@@ -283,7 +304,7 @@ async def test_a_child_that_cannot_be_ended_does_not_hold_the_daemon(
     assert is_alive(pids[0])
     assert it.pids.owned == set()  # left to whoever reaps orphans, which is this test
     os.kill(pids[0], signal.SIGKILL)
-    os.waitid(os.P_PIDFD, pidfds[0], os.WEXITED)
+    await until(lambda: os.waitid(os.P_PIDFD, pidfds[0], os.WEXITED | os.WNOHANG))
     os.close(pidfds[0])
 
 

@@ -84,7 +84,7 @@ class NvmlSource:
         self._is_asked_to_look = False
         self._nudged: asyncio.Future[None] | None = None
         self._next_sample: asyncio.Future[None] | None = None
-        self._abandoned: ChildProcess | None = None
+        self._child: ChildProcess | None = None
         self._told: set[tuple[int, tuple[str, ...]]] = set()
         self._hangs = 0
         self._library: str | None = None
@@ -110,14 +110,15 @@ class NvmlSource:
         try:
             while True:
                 pause_s = await self._one_child()
-                if self._abandoned is not None:  # never a second child while one is stuck
-                    await asyncio.wait((self._abandoned.ended,))
-                    self._abandoned = None
+                if self._child is not None:  # it outlived the kill: never a second one beside it
+                    await asyncio.wait((self._child.ended,))
+                    self._child = None
                     pause_s = 0.0
                 await self._rest(pause_s)
         finally:
-            if self._abandoned is not None:
-                self._abandoned.let_go()
+            if self._child is not None:
+                await self._child.end(timeout_s=self._limits.farewell_s)
+                self._child.let_go()
             await self._files.settle(timeout_s=self._limits.farewell_s / 2)
 
     async def _one_child(self) -> float:
@@ -130,18 +131,17 @@ class NvmlSource:
         if command is None:
             return self._failed("The disk that holds the NVML child does not answer.")
         try:
-            child = ChildProcess(command, own=self._own, disown=self._disown, environ=self._environ)
+            self._child = child = ChildProcess(
+                command, own=self._own, disown=self._disown, environ=self._environ
+            )
         except OSError as error:
             self._enter("none", f"The NVML child cannot be started: {error.strerror}.")
             return self._limits.look_again_s
-        limit_s = self._limits.farewell_s
-        try:
-            pause_s = await self._converse(child)
-            limit_s = self._limits.kill_s
-        finally:
-            if not await child.end(timeout_s=limit_s):
-                self._abandoned = child
-                self._enter("stuck", unkillable_sentence(child.pid))
+        pause_s = await self._converse(child)
+        if await child.end(timeout_s=self._limits.kill_s):
+            self._child = None
+        else:
+            self._enter("stuck", unkillable_sentence(child.pid))
         return pause_s
 
     async def _converse(self, child: ChildProcess) -> float:

@@ -1,0 +1,121 @@
+"""CONTRACT §4, `/health`: what follows from what is seen, as one table of judgements."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from arasul_supervisor.api.health_rules import HealthInputs, Inventory, Now, judge_health
+from arasul_supervisor.logs.findings import Finding
+from arasul_supervisor.supervision.snapshot import Failure, Snapshot, State, Wanted
+from arasul_supervisor.telemetry.gpu_check import GpuCheck
+
+NOW = Now(mono=1000.0, wall=1.7e9, uptime_s=50.0)
+RUNNING = Snapshot(
+    state=State.RUNNING,
+    wanted=Wanted.UP,
+    generation=3,
+    pid=42,
+    started_mono=900.0,
+    ready_mono=901.0,
+    answered_mono=999.5,
+    engine_version="0.34.4",
+    grace_until_mono=1100.0,
+)
+STARTING = replace(RUNNING, state=State.STARTING, ready_mono=None, answered_mono=None)
+INVENTORY = Inventory(default="qwen3:14b-q8", installed=("qwen3:14b-q8",), is_default_installed=True, age_s=3.0)
+BASE = HealthInputs(
+    snapshot=RUNNING,
+    gpu=GpuCheck("ok", "GPU 0 answers.", 2.0),
+    findings=(),
+    inventory=INVENTORY,
+    is_on_cpu=False,
+    version="1.0",
+)
+
+
+def found(severity: str, *, ago_s: float = 10.0) -> Finding:
+    return Finding("load_failed", severity, "A model did not load.", 1, 1000.0 - ago_s, 1.7e9, "text")  # type: ignore[arg-type]  # a literal
+
+
+def gpu(status: str) -> dict[str, Any]:  # Any: fields of HealthInputs
+    return {"gpu": GpuCheck(status, "About the GPU.", 2.0)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "http_status"),
+    [
+        pytest.param({}, "healthy", 200, id="all is well"),
+        pytest.param({"snapshot": replace(RUNNING, missed_beats=2)}, "healthy", 200, id="two beats missed"),
+        pytest.param({"snapshot": replace(RUNNING, missed_beats=3)}, "unhealthy", 503, id="three beats missed"),
+        pytest.param({"snapshot": replace(RUNNING, is_frozen=True)}, "unhealthy", 503, id="seen stopped"),
+        pytest.param({"snapshot": STARTING}, "starting", 503, id="starting within the grace"),
+        pytest.param(
+            {"snapshot": replace(STARTING, grace_until_mono=999.0)}, "unhealthy", 503, id="the grace is over"
+        ),
+        pytest.param(
+            {"snapshot": replace(STARTING, state=State.BACKOFF)}, "starting", 503, id="back-off within the grace"
+        ),
+        pytest.param(
+            {"snapshot": replace(STARTING, state=State.BACKOFF, gave_up=True)}, "unhealthy", 503, id="gave up"
+        ),
+        pytest.param({"snapshot": replace(STARTING, state=State.FATAL)}, "unhealthy", 503, id="fatal"),
+        pytest.param(
+            {"snapshot": replace(STARTING, state=State.STOPPED, wanted=Wanted.DOWN)},
+            "unhealthy",
+            503,
+            id="stopped by an operator",
+        ),
+        pytest.param(gpu("fail"), "unhealthy", 503, id="the GPU is lost"),
+        pytest.param(gpu("warn"), "degraded", 200, id="the GPU is slowed down"),
+        pytest.param(gpu("unknown"), "healthy", 200, id="the GPU is not known yet"),
+        pytest.param(gpu("skipped"), "healthy", 200, id="no GPU"),
+        pytest.param({"is_on_cpu": True}, "degraded", 200, id="on the CPU beside a GPU"),
+        pytest.param({"is_on_cpu": True, **gpu("skipped")}, "healthy", 200, id="on the CPU without a GPU"),
+        pytest.param({"findings": (found("error"),)}, "degraded", 200, id="an error in the log"),
+        pytest.param({"findings": (found("error", ago_s=301),)}, "healthy", 200, id="an error long ago"),
+        pytest.param({"findings": (found("warning"),)}, "healthy", 200, id="a warning in the log"),
+        pytest.param(
+            {"inventory": Inventory(default="x", age_s=1.0)}, "healthy", 200, id="the default model is missing"
+        ),
+        pytest.param({"inventory": Inventory(default="x")}, "healthy", 200, id="no models listed yet"),
+        pytest.param({"snapshot": STARTING, **gpu("fail")}, "unhealthy", 503, id="starting, and the GPU is lost"),
+        pytest.param({"findings": (found("error"),), **gpu("fail")}, "unhealthy", 503, id="the worst point wins"),
+    ],
+)
+def test_a_judgement_follows_the_rules(changes: dict[str, Any], status: str, http_status: int) -> None:
+    view = judge_health(replace(BASE, **changes), NOW)
+
+    assert (view.status, view.http_status) == (status, http_status)
+    assert view.reason
+
+
+def test_the_reason_is_that_of_the_worst_point() -> None:
+    view = judge_health(replace(BASE, findings=(found("error"),)), NOW)
+
+    assert view.reason == view.checks.errors.detail == "A model did not load."
+
+
+def test_a_known_failure_is_told_as_the_reason() -> None:
+    failure = Failure("port_in_use", "Port 11434 is held by pid 812.")
+    down = replace(STARTING, state=State.BACKOFF, failure=failure)
+
+    view = judge_health(replace(BASE, snapshot=down), NOW)
+
+    assert view.reason == "Port 11434 is held by pid 812."
+
+
+def test_a_missing_default_model_is_told_with_the_command_that_pulls_it() -> None:
+    view = judge_health(replace(BASE, inventory=Inventory(default="qwen3:14b-q8", age_s=1.0)), NOW)
+
+    assert view.checks.model.status == "warn"
+    assert "arasul-supervisor pull qwen3:14b-q8" in view.checks.model.detail
+
+
+def test_each_point_has_its_age() -> None:
+    view = judge_health(replace(BASE, findings=(found("warning", ago_s=7.0),)), NOW)
+
+    ages = (view.checks.api.age_s, view.checks.gpu.age_s, view.checks.model.age_s, view.checks.errors.age_s)
+    assert ages == (0.5, 2.0, 3.0, 7.0)
