@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 RING_LINES: Final = 5_000
 PAGE_LINES: Final = 5_000
-PIECE_BYTES: Final = 32 * 1024  # looked through in one go: some ms even when every line is a candidate
-TURN_S: Final = 0.004  # then the loop gets its turn
+PIECE_BYTES: Final = 16 * 1024  # looked through in one go: some ms even when every line is a candidate
+TURN_S: Final = 0.002  # then the loop gets its turn
 TAIL_BYTES: Final = 256 * 1024
 SKIP_NOTE: Final = b"arasul-supervisor: %d lines skipped: the engine wrote faster than they can be copied\n"
 DRAIN_BYTES: Final = 16 * 1024 * 1024  # read at most at the end of the daemon

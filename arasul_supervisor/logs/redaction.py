@@ -35,7 +35,7 @@ SECRETS: Final = (
     ),
     Secret("parsed message:", re.compile(r"^((?:[^\n:]{0,80}: )?Parsed message: ).*", re.DOTALL)),
     # time=… level=TRACE source=… msg="encoded" string="<prompt>" ids=[…]
-    Secret("level=", re.compile(rf"({SLOG_MSG}) .+", re.DOTALL)),
+    *(Secret(word, re.compile(rf"({SLOG_MSG}) .+", re.DOTALL)) for word in ("level=trace", "level=debug-")),
     # ≤ 0.29 at OLLAMA_DEBUG: msg="chat request" images=0 prompt="…"
     Secret("prompt=", re.compile(r"(\bprompt=)(?:\"(?:\\.|[^\"\\])*\"?|\S+)")),
     # env="map[… HTTPS_PROXY:http://user:PASSWORD@host:3128 …]"; Go takes a proxy without a scheme too

@@ -51,7 +51,10 @@ NO_MEMORY: Final = (
 )
 UNUSABLE: Final = r"(?:permission denied|not a directory|read-only file system|no such file or directory)"
 DISK_FULL: Final = "The disk of the model store is full. Free space there."
-TOO_LARGE: Final = "A model did not fit into memory. Unload others, take a smaller model or quantisation, or a shorter context."
+TOO_LARGE: Final = (
+    "A model did not fit into memory. "
+    "Unload others, take a smaller model or quantisation, or a shorter context."
+)
 
 # fmt: off
 # Of both tables the first row that matches wins: the narrower stands above the wider.
@@ -87,7 +90,8 @@ SLOG_RULES: Final = (
           "The manifest of {name} is damaged. Pull that model again, or remove the manifest file."),
     _rule("loaded", "info", r'"' + RUNNER + r" started in (?P<seconds>[\d.]+) seconds",
           "A model was loaded in {seconds} s."),
-    _rule("memory_tight", "warning", r'"[^"]*(?:reducing automatic context|evicting all other models) and retrying once',
+    _rule("memory_tight", "warning",
+          r'"[^"]*(?:reducing automatic context|evicting all other models) and retrying once',
           "A model did not fit at first; the engine makes room and tries once more."),
     _rule("memory_tight", "warning", r'"[^"]*runtime OOM detected; expiring loaded models',
           "Memory ran out during an answer; the engine unloads models."),
@@ -141,14 +145,17 @@ RAW_RULES: Final = (
     # settings that leave a server which looks healthy and fails every load
     _rule("bad_setting", "error", r'.{0,80}error while handling (?:environment variable|argument) "(?P<name>[^"]+)"',
           "The engine does not understand {name}; until that setting is corrected every load fails."),
-    _rule("bad_setting", "warning", r"\S+ \S+ \S+ WARN invalid (?:environment variable|port), using default(?P<what>.*)",
+    _rule("bad_setting", "warning",
+          r"\S+ \S+ \S+ WARN invalid (?:environment variable|port), using default(?P<what>.*)",
           "Ollama ignored a wrong setting and uses its default: {what}"),
 
     # GPU
-    _rule("gpu_no_access", "error", r".{0,80}(?:NvRmMemInitNvmap failed with Permission denied|Memory Manager Not supp)",
+    _rule("gpu_no_access", "error",
+          r".{0,80}(?:NvRmMemInitNvmap failed with Permission denied|Memory Manager Not supp)",
           "The engine may not use the GPU: its user is not in the group video, or the container lacks the devices."),
     _rule("out_of_memory", "candidate", r".{0,80}NvMapMemAllocInternalTagged: .*error 12", TOO_LARGE),
-    _rule("out_of_memory", "candidate", r"(?:" + FUNCTION + r"(?:cuda\w+ failed: )?|CUDA error: )" + NO_MEMORY, TOO_LARGE),
+    _rule("out_of_memory", "candidate",
+          r"(?:" + FUNCTION + r"(?:cuda\w+ failed: )?|CUDA error: )" + NO_MEMORY, TOO_LARGE),
     _rule("gpu_lost", "error",
           r"(?:ggml_cuda_init: failed to initialize CUDA|CUDA error): "
           r"(?P<why>no CUDA-capable device.*|device (?:lost|not available).*|unknown error.*)",
@@ -162,7 +169,8 @@ RAW_RULES: Final = (
           "The GPU failed while computing: {why}."),
 
     # reasons of a model file, before the verdict of the load
-    _rule("model_unsupported", "error", FUNCTION + r"error loading model: .*unknown model architecture: '(?P<name>[^']*)'",
+    _rule("model_unsupported", "error",
+          FUNCTION + r"error loading model: .*unknown model architecture: '(?P<name>[^']*)'",
           "The engine does not know the model architecture {name}. Update Ollama."),
     _rule("model_damaged", "error", FUNCTION + r"error (?:loading model: |reading tensor)(?P<why>.*)",
           "A model file is damaged or does not fit this engine: {why}. Pull that model again."),

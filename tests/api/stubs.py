@@ -154,7 +154,8 @@ async def api_under_test(
     engine_port: int, *, env: Mapping[str, str] | None = None, store: Path | None = None
 ) -> AsyncIterator[ApiUnderTest]:
     """The whole management port in this loop, over an engine at the given port."""
-    settings = load_settings({"OLLAMA_HOST": f"127.0.0.1:{engine_port}", "HOME": "/nonexistent", **(env or {})})
+    environ = {"OLLAMA_HOST": f"127.0.0.1:{engine_port}", "HOME": "/nonexistent", **(env or {})}
+    settings = await asyncio.to_thread(load_settings, environ)  # it looks at files
     clock, engine, engine_log, log = SystemClock(), StubEngine(), StubEngineLog(), StubLog()
     client = OllamaClient(settings.engine_url, clock)
     catalogue = Catalogue(client, clock)

@@ -36,8 +36,8 @@ from tests.engine.telemetry_ground import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     import random
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 CARD = "x86-one-gpu"
@@ -221,7 +221,7 @@ async def test_a_daemon_that_leaves_at_any_instant_leaves_no_child(
 ) -> None:
     for number in range(8):  # each box checks it for itself
         async with box(tmp_path / str(number), fault="unknown-999") as it:
-            await until(lambda: it.pids.ever)  # noqa: B023  awaited at once
+            await until(lambda: it.pids.ever)
             await asyncio.sleep(rng.uniform(0, 0.3))  # start, refusal, end and pause of a child take 0.2 s
 
 

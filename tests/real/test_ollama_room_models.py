@@ -67,6 +67,19 @@ def runners_of(engine: BareEngine) -> list[int]:
     return [pid for pid in children if b"--model" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
+async def freeze(pid: int) -> None:
+    """SIGSTOP, and the wait until every thread stands."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 10
+    while any(Path(task, "stat").read_text().rpartition(")")[2].split()[0] != "T" for task in tasks_of(pid)):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
+def tasks_of(pid: int) -> list[Path]:
+    return list(Path(f"/proc/{pid}/task").iterdir())
+
+
 def kill_runners_of(engine: BareEngine) -> int:
     runners = runners_of(engine)
     for pid in runners:
@@ -215,7 +228,7 @@ async def test_by_force_a_busy_model_is_ended(bare_engine: BareEngine) -> None:
 
 async def test_by_force_a_frozen_runner_is_ended(bare_engine: BareEngine) -> None:
     async with room_of(bare_engine) as room, busy(bare_engine, "tiny"):
-        os.kill(runners_of(bare_engine)[0], signal.SIGSTOP)
+        await freeze(runners_of(bare_engine)[0])
         outcome = await room.residency.unload_all(bound_s=4.5, is_forced=True)
 
     assert outcome.still_loaded == ()
@@ -250,7 +263,7 @@ async def test_one_model_is_unloaded_by_either_of_its_names(bare_engine: BareEng
 
 async def test_a_frozen_engine_is_silent_and_never_clear(bare_engine: BareEngine) -> None:
     async with room_of(bare_engine) as room:
-        os.kill(bare_engine.pid, signal.SIGSTOP)
+        await freeze(bare_engine.pid)
         began = time.monotonic()
         try:
             with pytest.raises(EngineSilent):
@@ -270,7 +283,6 @@ async def test_an_engine_that_dies_in_a_load_is_told_at_once(bare_engine: BareEn
         while not runners_of(bare_engine) and not load.done():
             assert time.monotonic() < deadline
             await asyncio.sleep(0.001)
-        os.kill(bare_engine.pid, signal.SIGSTOP)
         os.kill(bare_engine.pid, signal.SIGKILL)
         with pytest.raises(EngineDown):
             await asyncio.wait_for(load, 10)

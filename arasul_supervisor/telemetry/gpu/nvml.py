@@ -87,6 +87,7 @@ class NvmlSource:
         self._child: ChildProcess | None = None
         self._told: set[tuple[int, tuple[str, ...]]] = set()
         self._hangs = 0
+        self._failures = 0
         self._library: str | None = None
         self._report = SourceReport("nvml", "none", "No look at the GPU is done yet.", clock.mono())
 
@@ -204,7 +205,7 @@ class NvmlSource:
             now_mono=now_mono,
             keep_s=self._limits.keep_s,
         )
-        self._hangs = 0
+        self._hangs = self._failures = 0
         self._tell_changes(before.readings, readings)
         self._report = replace(
             before,
@@ -229,7 +230,9 @@ class NvmlSource:
 
     def _failed(self, sentence: str) -> float:
         """A child that gave nothing, and no reason that has a name: what was known grows old."""
-        self._log.warning("nvml_child_failed", sentence=sentence)
+        tell = self._log.debug if self._failures else self._log.warning  # once per series of failures
+        tell("nvml_child_failed", sentence=sentence)
+        self._failures += 1
         self._report = replace(self._report, sentence=sentence)
         return self._limits.look_again_s
 
