@@ -121,6 +121,8 @@ def _origin_form(request: web.BaseRequest) -> tuple[str, str]:
 
     A target may be absolute (`GET http://box:11436/health`); its authority then beats the Host header.
     """
+    if request.version < (1, 0):
+        raise BadInput("HTTP/0.9 is not spoken here.", hint="Say HTTP/1.1 in the request line.")
     target = request.raw_path
     if not target.isascii():
         target = quote(target.encode("utf-8", "surrogateescape"), safe=KEPT_IN_TARGET)

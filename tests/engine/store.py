@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -113,13 +112,3 @@ def tiny_model_store(tmp_path: Path, model_files: ModelFiles) -> Path:
     store = tmp_path / "store"
     install_model(store, "tiny", model_files())
     return store
-
-
-def remove_model(store: Path, name: str) -> None:
-    """Take away a manifest, as a person with `rm` would."""
-    manifest_path(store, name).unlink()
-
-
-def copy_store(store: Path, target: Path) -> Path:
-    """A second store of the same content."""
-    return shutil.copytree(store, target)

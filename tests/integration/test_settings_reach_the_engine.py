@@ -15,7 +15,7 @@ from tests.engine.nvml_stub import build_nvml_stub
 from tests.engine.processes import wait_until
 
 if TYPE_CHECKING:
-    from tests.engine.daemon import DaemonFactory
+    from tests.engine.daemon import Daemon, DaemonFactory
     from tests.engine.fake import FakeEngine
 
 BOARD = Path(__file__).parents[1] / "engine" / "boards" / "x86-one-gpu"
@@ -223,12 +223,12 @@ def test_no_more_pulls_run_at_once_than_are_allowed(daemon: DaemonFactory) -> No
     for name in ("one", "two"):
         assert running.post("/api/models/pull", {"model": name, "background": True}).status == 202
     running.wait_for(
-        lambda: (
-            sorted(pull["state"] for pull in running.get("/api/models/pulls").json()["pulls"])
-            == ["queued", "running"]
-        ),
-        what="one that runs and one that waits",
+        lambda: _states_of_pulls(running) == ["queued", "running"], what="one runs and one waits"
     )
+
+
+def _states_of_pulls(daemon: Daemon) -> list[str]:
+    return sorted(pull["state"] for pull in daemon.get("/api/models/pulls").json()["pulls"])
 
 
 def test_config_shows_each_value_its_origin_and_its_effect(daemon: DaemonFactory) -> None:

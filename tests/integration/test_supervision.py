@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.engine.daemon import Daemon
+
 from tests.engine.processes import pids_with, wait_until
 
 if TYPE_CHECKING:
-    from tests.engine.daemon import DaemonFactory
+    from tests.engine.daemon import Daemon, DaemonFactory
     from tests.engine.fake import FakeEngine
 
 NO_PAUSE = {"ARASUL_STABLE_SECONDS": "0"}

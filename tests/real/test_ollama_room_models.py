@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,32 +59,45 @@ async def room_of(engine: BareEngine, *, keep_alive_s: int = FOR_EVER) -> AsyncI
 
 def runners_of(engine: BareEngine) -> list[int]:
     """The engine's children that hold a model."""
-    children = [
-        int(pid)
-        for task in Path(f"/proc/{engine.pid}/task").iterdir()
-        for pid in (task / "children").read_text().split()
-    ]
-    return [pid for pid in children if b"--model" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-async def freeze(pid: int) -> None:
-    """SIGSTOP, and the wait until every thread stands."""
-    os.kill(pid, signal.SIGSTOP)
-    deadline = time.monotonic() + 10
-    while any(Path(task, "stat").read_text().rpartition(")")[2].split()[0] != "T" for task in tasks_of(pid)):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.001)
+    children = " ".join(read(task / "children") for task in tasks_of(engine.pid)).split()
+    return [int(pid) for pid in children if "--model" in read(Path(f"/proc/{pid}/cmdline"))]
 
 
 def tasks_of(pid: int) -> list[Path]:
     return list(Path(f"/proc/{pid}/task").iterdir())
 
 
+def read(path: Path) -> str:
+    """The file's text; "" when its process has just gone."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+async def all_runners_end(engine: BareEngine) -> bool:
+    """A runner ends some milliseconds after /api/ps has dropped its model."""
+    deadline = time.monotonic() + 5
+    while runners_of(engine) and time.monotonic() < deadline:
+        await asyncio.sleep(0.005)
+    return not runners_of(engine)
+
+
 def kill_runners_of(engine: BareEngine) -> int:
     runners = runners_of(engine)
     for pid in runners:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     return len(runners)
+
+
+async def freeze(pid: int) -> None:
+    """SIGSTOP, and the wait until every thread stands."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 10
+    while not all(") T " in read(task / "stat") for task in tasks_of(pid)):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
@@ -195,13 +208,13 @@ async def test_an_unload_of_all_is_proved_and_says_what_was_freed(bare_engine: B
         await room.residency.load("tiny", options={})
         outcome = await room.residency.unload_all(bound_s=4.5, is_forced=False)
         again = await room.residency.unload_all(bound_s=4.5, is_forced=False)
-        runners = runners_of(bare_engine)
+        is_all_gone = await all_runners_end(bare_engine)
 
     assert [model.name for model in outcome.unloaded] == ["tiny:latest"]
     assert (outcome.still_loaded, outcome.was_clear) == ((), False)
     assert outcome.freed_bytes > 450_000
     assert again.was_clear
-    assert runners == []
+    assert is_all_gone
 
 
 async def test_a_model_that_answers_a_request_stays_and_its_client_notices_nothing(
@@ -209,21 +222,21 @@ async def test_a_model_that_answers_a_request_stays_and_its_client_notices_nothi
 ) -> None:
     async with room_of(bare_engine) as room, busy(bare_engine, "tiny"):
         outcome = await room.residency.unload_all(bound_s=1.0, is_forced=False)
-        runners = runners_of(bare_engine)
+        n_runners = len(runners_of(bare_engine))
 
     assert [model.name for model in outcome.still_loaded] == ["tiny:latest"]
     assert (outcome.unloaded, outcome.freed_bytes) == ((), 0)
-    assert len(runners) == 1
+    assert n_runners == 1
 
 
 async def test_by_force_a_busy_model_is_ended(bare_engine: BareEngine) -> None:
     async with room_of(bare_engine) as room, busy(bare_engine, "tiny"):
         outcome = await room.residency.unload_all(bound_s=4.5, is_forced=True)
-        runners = runners_of(bare_engine)
+        is_all_gone = await all_runners_end(bare_engine)
 
     assert [model.name for model in outcome.unloaded] == ["tiny:latest"]
     assert outcome.still_loaded == ()
-    assert runners == []
+    assert is_all_gone
 
 
 async def test_by_force_a_frozen_runner_is_ended(bare_engine: BareEngine) -> None:
@@ -242,11 +255,11 @@ async def test_a_model_deleted_while_loaded_is_told_as_loaded_until_its_runner_i
         await room.client.delete("tiny", timeout_s=5)
         asked = await room.residency.unload_all(bound_s=0.5, is_forced=False)
         forced = await room.residency.unload_all(bound_s=4.5, is_forced=True)
-        runners = runners_of(bare_engine)
+        is_all_gone = await all_runners_end(bare_engine)
 
     assert [model.name for model in asked.still_loaded] == ["tiny:latest"]
     assert [model.name for model in forced.unloaded] == ["tiny:latest"]
-    assert runners == []
+    assert is_all_gone
 
 
 async def test_one_model_is_unloaded_by_either_of_its_names(bare_engine: BareEngine) -> None:

@@ -213,7 +213,7 @@ class NvmlSource:
             taken_mono=now_mono,
             has_worked=before.has_worked or any(reading.state == "ok" for reading in readings),
         )
-        self._enter("ok", f"The NVIDIA library answers and lists {len(line['gpus'])} GPUs.")
+        self._enter("ok", f"The NVIDIA library answers; GPUs listed: {len(line['gpus'])}.")
         if self._next_sample is not None and not self._next_sample.done() and not self._is_asked_to_look:
             self._next_sample.set_result(None)
 
