@@ -108,6 +108,8 @@ class Passthrough:
                 max_line_size=MAX_LINE_BYTES,
                 max_field_size=MAX_LINE_BYTES,
             )
+            # aiohttp has no public switch for this: it would send a GET, PUT or DELETE that got no answer once more.
+            self._session._retry_connection = False
         return self._session
 
 

@@ -37,9 +37,6 @@ class Upstream:
         return self.heads[-1].split(b"\r\n")
 
 
-Script = "Callable[[Upstream, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]"
-
-
 @asynccontextmanager
 async def upstream_that(
     act: Callable[[Upstream, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
@@ -121,7 +118,7 @@ async def test_status_reason_headers_and_body_of_the_engine_come_back() -> None:
         writer.write(b"HTTP/1.1 418 Short And Stout\r\nX-A: 1\r\nX-A: 2\r\nContent-Length: 3\r\n\r\npot")
 
     async with upstream_that(teapot) as (port, _), api_under_test(port) as api:
-        answer = await ask(api.port, "BREW", "/api/coffee")
+        answer = await ask(api.port, "PUT", "/api/coffee")
 
         assert answer.head.startswith(b"HTTP/1.1 418 Short And Stout\r\n")
         assert answer.head.count(b"X-A: ") == 2

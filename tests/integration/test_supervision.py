@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-
 from tests.engine.processes import pids_with, wait_until
 
 if TYPE_CHECKING:
