@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor import management_port
+from arasul_supervisor.bounded import within
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.errors import CannotRunHere
 from arasul_supervisor.launch_plan import LaunchPlan
@@ -219,7 +220,7 @@ class Daemon:
         ends: list[Awaitable[object]] = [self._engine.stop()]
         if self._services is not None:
             ends.append(self._services.close())
-        bounded = [asyncio.wait_for(end, limit_s) for end in ends]
+        bounded = [within(end, limit_s) for end in ends]
         for result in await asyncio.gather(*bounded, return_exceptions=True):
             if isinstance(result, Exception):
                 self._log.error("end_incomplete", error=repr(result))

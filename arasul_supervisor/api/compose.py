@@ -112,6 +112,7 @@ def build_resources(
     table = RouteTable((*routes, *OpenApi(routes).routes()))
     dispatch = Dispatch(table, guard, passthrough=passthrough, daemon_log=daemon_log)
     unsubscribe = engine.subscribe(lambda _snapshot: warmth.engine_changed())
+    warmth.engine_changed()  # it may have become ready before
 
     async def at_end() -> None:
         unsubscribe()

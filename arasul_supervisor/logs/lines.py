@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LINE_LIMIT_BYTES: Final = 64 * 1024
-CUT_MARK: Final = b" ...[cut]"
+CUT_MARK: Final = b" [cut @ 64 KiB]"  # its @ makes the redaction look at the line
 
 
 class Splitter:

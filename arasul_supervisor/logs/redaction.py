@@ -11,7 +11,8 @@ from typing import Final
 
 REDACTED: Final = "[redacted]"
 
-SLOG_MSG: Final = r'^time=\S+ level=(?:TRACE|DEBUG-\d+) source=\S+ msg=(?:"(?:\\.|[^"\\])*"|\S+)'
+SCHEME: Final = r"(?:bearer|basic|digest|token)"
+SLOG_MSG: Final = r'^time=\S+ level=(?:TRACE|DEBUG-\d+) source=\S+ msg=(?:"(?:\\.|[^"\\])*"|[^\s"]\S*)'
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +36,18 @@ SECRETS: Final = (
     ),
     Secret("parsed message:", re.compile(r"^((?:[^\n:]{0,80}: )?Parsed message: ).*", re.DOTALL)),
     # time=… level=TRACE source=… msg="encoded" string="<prompt>" ids=[…]
-    *(Secret(word, re.compile(rf"({SLOG_MSG}) .+", re.DOTALL)) for word in ("level=trace", "level=debug-")),
+    *(Secret(word, re.compile(rf"({SLOG_MSG} ).+", re.DOTALL)) for word in ("level=trace", "level=debug-")),
     # ≤ 0.29 at OLLAMA_DEBUG: msg="chat request" images=0 prompt="…"
     Secret("prompt=", re.compile(r"(\bprompt=)(?:\"(?:\\.|[^\"\\])*\"?|\S+)")),
     # env="map[… HTTPS_PROXY:http://user:PASSWORD@host:3128 …]"; Go takes a proxy without a scheme too
     Secret("_proxy", re.compile(r"(_proxy[:=])(?:(?!\s\w{1,80}:|_proxy[:=])[^\"\n])*(?=@)", re.IGNORECASE)),
     # scheme://user:pass@host, scheme://token@host: to the last @, a password may hold one
     Secret("://", re.compile(r"((?<=\w)://)(?:(?!://)(?:\\.|[^\s\"\\]))*(?=@)")),
-    Secret("://", re.compile(r"((?<=\w)://[^\s/:@]*:)[^\s@]*(?= \.\.\.\[cut\]$)")),
+    Secret("://", re.compile(r"((?<=\w)://[^\s/:@]*:)[^\s@]*(?= \[cut @)")),
     Secret(
         "authorization",
         re.compile(
-            r"(authorization\W{1,4}(?:(?:bearer|basic|digest|token)\s+)?)(?!\[redacted)[^\s\"',}\]]+",
+            rf"(authorization\W{{1,4}}(?:{SCHEME}\s+)?)(?!\W*redacted\b|\W*{SCHEME}\s+\[redacted)[^\s\"',}}\]]+",
             re.IGNORECASE,
         ),
     ),

@@ -7,8 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from arasul_supervisor.bounded import end_task, within
 from arasul_supervisor.errors import ArasulError, EngineRefused
-from arasul_supervisor.ollama.bounded import end_task, within
 from arasul_supervisor.ollama.names import same_model
 from arasul_supervisor.ollama.pull_failures import (
     PullPaused,

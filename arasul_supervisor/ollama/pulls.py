@@ -8,8 +8,8 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.bounded import end_task
 from arasul_supervisor.errors import ArasulError, EngineDown, PullNotFound
-from arasul_supervisor.ollama.bounded import end_task
 from arasul_supervisor.ollama.names import same_model
 from arasul_supervisor.ollama.pull_job import PullJob, PullState
 from arasul_supervisor.ollama.pull_run import PullLimits, PullRun, PullTools

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from arasul_supervisor.bounded import end_task
 from arasul_supervisor.errors import EngineDown, EngineSilent
-from arasul_supervisor.ollama.bounded import end_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

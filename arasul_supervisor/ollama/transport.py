@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import msgspec
 
+from arasul_supervisor.bounded import within
 from arasul_supervisor.errors import ArasulError, EngineDown, EngineSilent
-from arasul_supervisor.ollama.bounded import within
 from arasul_supervisor.ollama.refusals import garbled, refusal
 from arasul_supervisor.ollama.retry import NO_RETRIES, wait_before_retry
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.bounded import end_task
 from arasul_supervisor.errors import ArasulError, EngineSilent, ModelNotFound
-from arasul_supervisor.ollama.bounded import end_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection

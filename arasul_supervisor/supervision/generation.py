@@ -7,6 +7,7 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from arasul_supervisor.bounded import within
 from arasul_supervisor.supervision.lifecycle import Event
 from arasul_supervisor.supervision.readiness import Heartbeat, answered_version
 from arasul_supervisor.supervision.tree import TreeEnd
@@ -120,7 +121,7 @@ class Generation:
     async def _terminate(self, farewells: Sequence[Callable[[], Awaitable[object]]]) -> None:
         try:
             for farewell in farewells:
-                await asyncio.wait_for(farewell(), _FAREWELL_S)
+                await within(farewell(), _FAREWELL_S)
         except (
             Exception
         ) as error:  # whatever keeps a client from leaving must not keep the engine from ending

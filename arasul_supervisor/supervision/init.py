@@ -104,9 +104,7 @@ class Reaper:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:
-            await asyncio.wait_for(future, limit_s)
-        except asyncio.TimeoutError:
-            return
+            await asyncio.wait((future,), timeout=limit_s)
         finally:
             if future in self._waiting:
                 self._waiting.remove(future)

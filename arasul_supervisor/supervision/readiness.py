@@ -9,6 +9,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.bounded import within
 from arasul_supervisor.supervision.ports import holds_socket, listening_inodes
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Heartbeat:
 
     async def _beat(self) -> bool:
         try:
-            await asyncio.wait_for(self._exchange(), self._period_s)
+            await within(self._exchange(), self._period_s)
         except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):
             self._hang_up()
             return False

@@ -151,12 +151,16 @@ class ApiUnderTest:
 
 @asynccontextmanager
 async def api_under_test(
-    engine_port: int, *, env: Mapping[str, str] | None = None, store: Path | None = None
+    engine_port: int,
+    *,
+    env: Mapping[str, str] | None = None,
+    store: Path | None = None,
+    snapshot: Snapshot = UP,
 ) -> AsyncIterator[ApiUnderTest]:
     """The whole management port in this loop, over an engine at the given port."""
     environ = {"OLLAMA_HOST": f"127.0.0.1:{engine_port}", "HOME": "/nonexistent", **(env or {})}
     settings = await asyncio.to_thread(load_settings, environ)  # it looks at files
-    clock, engine, engine_log, log = SystemClock(), StubEngine(), StubEngineLog(), StubLog()
+    clock, engine, engine_log, log = SystemClock(), StubEngine(snapshot), StubEngineLog(), StubLog()
     client = OllamaClient(settings.engine_url, clock)
     catalogue = Catalogue(client, clock)
     residency = Residency(

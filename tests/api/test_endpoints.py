@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,8 +60,8 @@ async def test_without_an_engine_the_answer_is_503_at_once(
 async def test_what_is_known_from_memory_is_told_without_asking_the_engine(
     engine_port: int, fake_engine: FakeEngine
 ) -> None:
-    async with api_under_test(engine_port) as api:
-        api.engine.become(missed_beats=5)  # silent: nobody may be asked
+    silent = replace(UP, missed_beats=5)
+    async with api_under_test(engine_port, snapshot=silent) as api:
         answers = [await ask(api.port, "GET", path) for path in FROM_MEMORY]
 
         assert [answer.status for answer in answers] == [503, 200, 200, 200, 200, 200, 200]
@@ -129,8 +130,8 @@ async def test_health_changes_the_moment_the_engine_does(engine_port: int) -> No
 
 
 async def test_many_who_ask_for_the_models_make_one_call(engine_port: int, fake_engine: FakeEngine) -> None:
-    async with api_under_test(engine_port) as api:
-        api.engine.become(missed_beats=5)  # keeps the background quiet
+    silent = replace(UP, missed_beats=5)  # keeps the background quiet
+    async with api_under_test(engine_port, snapshot=silent) as api:
         answers = await asyncio.gather(*(ask(api.port, "GET", "/api/models") for _ in range(20)))
 
         assert {answer.json()["count"] for answer in answers} == {1}

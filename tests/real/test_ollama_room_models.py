@@ -78,7 +78,7 @@ def read(path: Path) -> str:
 async def all_runners_end(engine: BareEngine) -> bool:
     """A runner ends some milliseconds after /api/ps has dropped its model."""
     deadline = time.monotonic() + 5
-    while runners_of(engine) and time.monotonic() < deadline:
+    while runners_of(engine) and time.monotonic() < deadline:  # noqa: ASYNC110 - /proc sends no events
         await asyncio.sleep(0.005)
     return not runners_of(engine)
 

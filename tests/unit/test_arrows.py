@@ -18,7 +18,7 @@ import pytest
 PACKAGE = "arasul_supervisor"
 FOLDER = Path(__file__).parents[2] / PACKAGE
 
-GROUND = frozenset({"_compat", "clock", "errors", "event_log", "settings"})
+GROUND = frozenset({"_compat", "clock", "errors", "bounded", "event_log", "settings"})
 FOUR = frozenset({"logs", "ollama", "supervision", "telemetry"})
 COMPOSITION = frozenset({"app", "launch_plan", "management_port", "services"})
 MAY_KNOW = {
@@ -35,7 +35,7 @@ HEAVY = frozenset(
     {"aiohttp", "asyncinotify", "msgspec", "psutil", "pynvml", "rich", "structlog", f"{PACKAGE}.api"}
 )
 BEFORE_THE_SPAWN = (
-    *("_compat", "clock", "errors", "event_log", "settings", "supervision"),
+    *("_compat", "clock", "errors", "bounded", "event_log", "settings", "supervision"),
     *("ollama.aliases", "ollama.environment", "launch_plan", "management_port", "app"),
 )
 

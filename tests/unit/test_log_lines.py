@@ -21,14 +21,14 @@ from arasul_supervisor.logs.prefilter import is_candidate
         pytest.param(b"dos\r\n", b"dos\n", id="CRLF is one end"),
         pytest.param(b"a\x00b\xff\xfe\n", b"a\x00b\xff\xfe\n", id="NUL and bytes that are no UTF-8 survive"),
         pytest.param(
-            b"123456789\n12345678\n",
-            b"12345678" + CUT_MARK + b"\n12345678\n",
+            b"x" * 17 + b"\n" + b"x" * 16 + b"\n",
+            b"x" * 16 + CUT_MARK + b"\n" + b"x" * 16 + b"\n",
             id="too long is cut and marked",
         ),
     ],
 )
 def test_bytes_become_lines(written: bytes, lines: bytes) -> None:
-    splitter = Splitter(limit_bytes=8)
+    splitter = Splitter(limit_bytes=16)
     assert splitter.feed(written) == lines
 
 

@@ -26,7 +26,7 @@ PRIVATE = [
         "pull from https://SECRETTOKEN@reg.example/v2/", "@reg.example/v2/", id="a token as the user"
     ),
     pytest.param(
-        "http://u:SECRETPW ...[cut]", "http://u:[redacted] ...[cut]", id="an address cut in the password"
+        "http://u:SECRETPW [cut @ 64 KiB]", "http://u:[redacted] [cut @", id="an address cut in the password"
     ),
     pytest.param(
         "common_chat_peg_parse: unparsed peg-native output: SECRET", "output: [redacted]", id="model output"
@@ -64,7 +64,7 @@ PUBLIC = [
     "print_info: BOS token        = 1 '<s>'",
     "OLLAMA_ORIGINS:[http://localhost https://localhost:* app://* file://*]",
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBM0emxqh8nu1ZpHmQaVELYmazMUdFqPKAHWGYe7VHMl",
-    "HTTPS_PROXY: HTTP_PROXY: NO_PROXY:localhost,@x",
+    "HTTPS_PROXY: HTTP_PROXY: NO_PROXY:localhost OTHER:a@b",
     f'{TIME} level=INFO source=x.go:1 msg="starting llama-server" cmd="/x/llama-server --model /b --port 1"',
 ]
 

@@ -1,0 +1,182 @@
+"""Guards the public `ollama.log`: what people, logrotate and a full disk do to it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from arasul_supervisor.logs.public_log import PublicLog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class HandClock:
+    """A clock that the test turns."""
+
+    now = 0.0
+
+    def mono(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def log(tmp_path: Path, clock: HandClock) -> Iterator[PublicLog]:
+    log = PublicLog(tmp_path / "logs" / "ollama.log", max_bytes=20, keep=2, clock=clock)
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"FULL DISK NOT TESTED: a small tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_the_file_is_made_with_its_folder_and_closed_to_others(log: PublicLog, tmp_path: Path) -> None:
+    umask = os.umask(0o077)
+    log.write(b"a\n")
+    os.umask(umask)
+    path = tmp_path / "logs" / "ollama.log"
+    assert path.read_bytes() == b"a\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_an_older_file_is_continued_with_its_mode(log: PublicLog, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    path = tmp_path / "logs" / "ollama.log"
+    path.write_bytes(b"old\n")
+    path.chmod(0o600)
+    log.write(b"new\n")
+    assert path.read_bytes() == b"old\nnew\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_rotation_cuts_between_lines_and_keeps_so_many(log: PublicLog, tmp_path: Path) -> None:
+    log.write(b"".join(b"%08d\n" % n for n in range(8)))  # two lines of 9 bytes fit in 20
+    contents = {path.name: path.read_bytes() for path in (tmp_path / "logs").iterdir()}
+    assert contents == {
+        "ollama.log": b"00000006\n00000007\n",
+        "ollama.log.1": b"00000004\n00000005\n",
+        "ollama.log.2": b"00000002\n00000003\n",
+    }
+
+
+def test_a_line_larger_than_a_file_gets_one_of_its_own(log: PublicLog, tmp_path: Path) -> None:
+    log.write(b"a\n" + b"x" * 30 + b"\nb\n")
+    assert (tmp_path / "logs" / "ollama.log").read_bytes() == b"b\n"
+    assert (tmp_path / "logs" / "ollama.log.1").read_bytes() == b"x" * 30 + b"\n"
+    assert (tmp_path / "logs" / "ollama.log.2").read_bytes() == b"a\n"
+
+
+def test_behind_a_link_the_target_rotates_and_the_link_stays(tmp_path: Path, clock: HandClock) -> None:
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "ollama.log"
+    link.symlink_to(tmp_path / "real" / "ollama.log")
+    log = PublicLog(link, max_bytes=20, keep=2, clock=clock)
+    log.write(b"00000000\n00000001\n00000002\n")
+    log.close()
+    assert link.is_symlink()
+    assert link.read_bytes() == b"00000002\n"
+    assert (tmp_path / "real" / "ollama.log.1").read_bytes() == b"00000000\n00000001\n"
+
+
+def test_after_the_operators_rotation_and_a_reopen_lines_go_to_the_new_file(
+    log: PublicLog, tmp_path: Path
+) -> None:
+    path = tmp_path / "logs" / "ollama.log"
+    log.write(b"a\n")
+    path.rename(tmp_path / "moved")
+    log.reopen()
+    log.write(b"b\n")
+    assert (tmp_path / "moved").read_bytes() == b"a\n"
+    assert path.read_bytes() == b"b\n"
+
+
+def test_a_file_that_was_removed_is_made_again_within_a_second(
+    log: PublicLog, tmp_path: Path, clock: HandClock
+) -> None:
+    path = tmp_path / "logs" / "ollama.log"
+    log.write(b"a\n")
+    path.unlink()
+    clock.now = 1.0
+    log.write(b"b\n")
+    assert path.read_bytes() == b"b\n"
+
+
+def test_a_truncation_by_the_operator_is_survived(log: PublicLog, tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "ollama.log"
+    log.write(b"a\n")
+    os.truncate(path, 0)
+    log.write(b"b\n")
+    assert path.read_bytes() == b"b\n"
+
+
+def test_a_full_disk_loses_lines_counts_them_and_says_so_once(small_disk: Path, clock: HandClock) -> None:
+    path = small_disk / "ollama.log"
+    log = PublicLog(path, max_bytes=10**9, keep=2, clock=clock)
+    ballast = small_disk / "ballast"
+    log.write(b"first\n")
+    ballast.write_bytes(b"x" * 56 * 1024)
+    for _ in range(200):
+        log.write(b"y" * 99 + b"\n")
+    said_when_full = log.take_notices()
+    ballast.unlink()
+    log.write(b"again\n")
+    said_when_free = log.take_notices()
+    log.close()
+    lines = path.read_bytes().splitlines()
+    whole = lines.count(b"y" * 99)
+    assert lines[0] == b"first"
+    assert lines[-2:] == [
+        b"arasul-supervisor: %d lines of the engine are missing here: No space left on device"
+        % log.lost_lines,
+        b"again",
+    ]
+    assert 0 < log.lost_lines == 200 - whole
+    assert [len(said_when_full), len(said_when_free)] == [1, 1]
+
+
+def test_a_folder_that_cannot_be_is_said_once_and_never_raises(tmp_path: Path, clock: HandClock) -> None:
+    (tmp_path / "file").touch()
+    log = PublicLog(tmp_path / "file" / "ollama.log", max_bytes=20, keep=2, clock=clock)
+    log.write(b"a\n")
+    log.write(b"b\nc\n")
+    assert log.lost_lines == 3
+    assert len(log.take_notices()) == 1
+
+
+def test_a_pipe_in_the_place_of_the_file_neither_blocks_nor_rotates(tmp_path: Path, clock: HandClock) -> None:
+    os.mkfifo(tmp_path / "ollama.log")
+    log = PublicLog(tmp_path / "ollama.log", max_bytes=4, keep=2, clock=clock)
+    log.write(b"nobody reads\n")
+    reader = os.open(tmp_path / "ollama.log", os.O_RDONLY | os.O_NONBLOCK)
+    log.write(b"somebody reads\n")
+    read = os.read(reader, 1000)
+    os.close(reader)
+    log.close()
+    assert read.endswith(b"somebody reads\n")
+    assert os.listdir(tmp_path) == ["ollama.log"]

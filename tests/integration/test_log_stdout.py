@@ -1,0 +1,163 @@
+"""Guards that a slow, stuck or closed stdout never holds the daemon (contract, promise 4)."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from arasul_supervisor.clock import SystemClock
+from arasul_supervisor.logs.ring import LogBlock
+from arasul_supervisor.logs.stdout import StdoutWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LIMIT_S = 10.0
+
+
+class Pipe:
+    """A real pipe, of the kernel's smallest size."""
+
+    def __init__(self) -> None:
+        self.read_fd, self.write_fd = os.pipe()
+        fcntl.fcntl(self.write_fd, fcntl.F_SETPIPE_SZ, 4096)
+
+    def close_reader(self) -> None:
+        os.close(self.read_fd)
+        self.read_fd = -1
+
+    def read_until(self, is_enough: Callable[[bytes], bool]) -> bytes:
+        read = b""
+        while not is_enough(read):
+            part = os.read(self.read_fd, 65536)
+            assert part, read[-200:]
+            read += part
+        return read
+
+    def close(self) -> None:
+        for fd in (self.read_fd, self.write_fd):
+            if fd >= 0:
+                os.close(fd)
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    pipe = Pipe()
+    yield pipe
+    pipe.close()
+
+
+def test_lines_arrive_in_order(pipe: Pipe) -> None:
+    writer = StdoutWriter(log_format="json", clock=SystemClock(), fd=pipe.write_fd)
+    for n in range(100):
+        writer.write(f"line {n}")
+    read = pipe.read_until(lambda read: read.count(b"\n") == 100)
+    writer.close(timeout_s=LIMIT_S)
+    assert read.decode().splitlines() == [f"line {n}" for n in range(100)]
+
+
+def test_a_full_pipe_holds_nobody_and_the_dropped_lines_are_said_when_it_is_read(pipe: Pipe) -> None:
+    writer = StdoutWriter(log_format="json", clock=SystemClock(), fd=pipe.write_fd, limit_bytes=10_000)
+    began = time.monotonic()
+    for _ in range(5_000):
+        writer.write("x" * 99)
+    took_s = time.monotonic() - began
+    assert took_s < 2.0
+    assert writer.dropped_lines > 4_000
+    read = pipe.read_until(lambda read: b"stdout_lines_dropped" in read and read.endswith(b"\n"))
+    notes = [json.loads(line) for line in read.splitlines() if line.startswith(b"{")]
+    assert sum(note["lines"] for note in notes) == writer.dropped_lines
+    pipe.close_reader()
+    writer.close(timeout_s=LIMIT_S)
+
+
+def test_closing_waits_no_longer_than_told_for_a_reader_that_does_not_read() -> None:
+    code = (
+        "import os, time\n"
+        "from arasul_supervisor.clock import SystemClock\n"
+        "from arasul_supervisor.logs.stdout import StdoutWriter\n"
+        "read_fd, write_fd = os.pipe()\n"
+        "writer = StdoutWriter(log_format='json', clock=SystemClock(), fd=write_fd)\n"
+        "for _ in range(5000): writer.write('x' * 99)\n"
+        "began = time.monotonic()\n"
+        "writer.close(timeout_s=0.2)\n"
+        "print(time.monotonic() - began)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=LIMIT_S
+    )
+    assert 0.1 < float(done.stdout) < 3.0
+
+
+def test_a_reader_that_went_away_is_borne(pipe: Pipe) -> None:
+    writer = StdoutWriter(log_format="json", clock=SystemClock(), fd=pipe.write_fd)
+    pipe.close_reader()
+    for _ in range(1_000):
+        writer.write("x")
+    end = time.monotonic() + LIMIT_S
+    while writer.dropped_lines < 1_000 and time.monotonic() < end:
+        time.sleep(0.005)
+    writer.close(timeout_s=LIMIT_S)
+    assert writer.dropped_lines == 1_000
+
+
+def test_a_stdout_that_was_closed_before_the_start_is_borne() -> None:
+    writer = StdoutWriter(log_format="json", clock=SystemClock(), fd=999)
+    writer.write("x")
+    writer.close(timeout_s=LIMIT_S)
+    assert writer.dropped_lines == 1
+
+
+def test_a_descriptor_that_is_closed_and_used_anew_is_not_written_to(pipe: Pipe) -> None:
+    other = Pipe()
+    fd = os.dup(pipe.write_fd)
+    writer = StdoutWriter(log_format="json", clock=SystemClock(), fd=fd)
+    os.dup2(other.write_fd, fd)
+    writer.write("x")
+    read = pipe.read_until(lambda read: read.endswith(b"\n"))
+    writer.close(timeout_s=LIMIT_S)
+    os.close(fd)
+    other.close()
+    assert read == b"x\n"
+
+
+def test_a_pipe_that_somebody_made_non_blocking_loses_nothing(pipe: Pipe) -> None:
+    os.set_blocking(pipe.write_fd, False)
+    writer = StdoutWriter(log_format="json", clock=SystemClock(), fd=pipe.write_fd)
+    for n in range(500):
+        writer.write(f"{n:099d}")
+    read = pipe.read_until(lambda read: read.count(b"\n") == 500)
+    writer.close(timeout_s=LIMIT_S)
+    assert [int(line) for line in read.split()] == list(range(500))
+
+
+def test_an_engine_line_is_an_object_of_its_own_in_json(pipe: Pipe) -> None:
+    writer = StdoutWriter(log_format="json", clock=SystemClock(), fd=pipe.write_fd)
+    writer.write_engine(LogBlock(0, 0.0, 3, b'Error: "x"\n\xff\n', 2, {}))
+    read = pipe.read_until(lambda read: read.count(b"\n") == 2)
+    writer.close(timeout_s=LIMIT_S)
+    first, second = (json.loads(line) for line in read.splitlines())
+    assert first == {
+        "at": "1970-01-01T00:00:00.000Z",
+        "source": "ollama",
+        "generation": 3,
+        "level": "error",
+        "event": "engine_line",
+        "text": 'Error: "x"',
+    }
+    assert second["text"] == "\ufffd"
+
+
+def test_an_engine_line_has_a_prefix_on_the_console(pipe: Pipe) -> None:
+    writer = StdoutWriter(log_format="console", clock=SystemClock(), fd=pipe.write_fd)
+    writer.write_engine(LogBlock(0, 0.0, 3, b"a\n\nb\n", 3, {}))
+    read = pipe.read_until(lambda read: read.count(b"\n") == 3)
+    writer.close(timeout_s=LIMIT_S)
+    assert read == b"ollama | a\nollama | \nollama | b\n"

@@ -1,0 +1,113 @@
+"""Guards `/api/logs`: paging without a gap, filters, and what counts as a finding."""
+
+from __future__ import annotations
+
+from arasul_supervisor.logs.findings import Findings
+from arasul_supervisor.logs.ring import LineFilter, LogBlock, LogPage, Ring
+from arasul_supervisor.logs.rules import Match, classify
+
+ALL = LineFilter()
+HEAD = "time=2026-11-23T07:32:48.871Z level=INFO source=sched.go:511 msg="
+
+
+def test_the_newest_lines_come_oldest_first() -> None:
+    ring = ring_of(["a", "b"], ["c", "d"])
+    page = ring.latest(3, ALL)
+    assert texts(page) == ["b", "c", "d"]
+    assert page.next == 4
+
+
+def test_paging_by_seq_gives_every_line_once() -> None:
+    ring = ring_of(["a", "b"], ["c", "d"], ["e"])
+    first = ring.since(0, 2, ALL)
+    second = ring.since(first.next, 2, ALL)
+    third = ring.since(second.next, 2, ALL)
+    last = ring.since(third.next, 2, ALL)
+    assert [texts(page) for page in (first, second, third, last)] == [["a", "b"], ["c", "d"], ["e"], []]
+    assert last.next == 5
+
+
+def test_lines_that_came_and_went_are_counted() -> None:
+    ring = ring_of(["a", "b"], ["c", "d"], ["e"], limit_lines=3)
+    page = ring.since(0, 9, ALL)
+    assert texts(page) == ["c", "d", "e"]
+    assert page.dropped == 2
+
+
+def test_a_seq_of_an_earlier_life_begins_anew() -> None:
+    page = ring_of(["a"], ["b"]).since(999, 9, ALL)
+    assert (texts(page), page.next, page.dropped) == (["a", "b"], 2, 0)
+
+
+def test_an_instant_gives_the_lines_from_there_on() -> None:
+    page = ring_of(["a"], ["b"], ["c"]).since(101.0, 9, ALL)  # the n-th block is of 100 + n
+    assert texts(page) == ["b", "c"]
+
+
+def test_a_level_means_this_loud_or_louder_and_an_outcome_makes_a_line_loud() -> None:
+    ring = ring_of(["Error: x", HEAD + '"Load failed" error=y', HEAD.replace("INFO", "WARN") + "z", "raw"])
+    assert len(ring.latest(9, LineFilter(level="error")).lines) == 2
+    assert len(ring.latest(9, LineFilter(level="warning")).lines) == 3
+    assert [line.outcome for line in ring.latest(9, LineFilter(outcome="load_failed")).lines] == [
+        "load_failed"
+    ]
+
+
+def test_a_filtered_page_continues_behind_what_it_looked_at() -> None:
+    ring = ring_of(["Error: 1", "raw", "Error: 2", "raw"])
+    first = ring.since(0, 1, LineFilter(level="error"))
+    second = ring.since(first.next, 1, LineFilter(level="error"))
+    assert (texts(first), texts(second)) == (["Error: 1"], ["Error: 2"])
+    assert second.next == 4
+
+
+def test_long_lines_are_bounded_by_their_bytes() -> None:
+    ring = ring_of(["x" * 50], ["y" * 50], ["z" * 50], limit_bytes=120)
+    assert texts(ring.latest(9, ALL)) == ["y" * 50, "z" * 50]
+
+
+def test_bytes_that_are_no_utf8_are_shown_as_such() -> None:
+    ring = Ring(limit_lines=10)
+    ring.append(LogBlock(0, 1.0, 1, b"\xff\x00\n", 1, {}))
+    assert texts(ring.latest(1, ALL)) == ["\ufffd\x00"]
+
+
+def test_an_allocation_that_failed_while_a_layout_was_tried_does_not_count() -> None:
+    findings = findings_of("CUDA error: out of memory", HEAD + '"llama-server started in 2.0 seconds"')
+    assert findings.newest_first() == ()
+    assert findings.marks == {"loaded"}
+
+
+def test_an_allocation_that_failed_counts_when_the_load_fails() -> None:
+    findings = findings_of("CUDA error: out of memory", HEAD + '"Load failed" error="exit status 1"')
+    assert {found.outcome for found in findings.newest_first()} == {"out_of_memory", "load_failed"}
+
+
+def test_the_same_outcome_is_one_finding_with_its_count_and_last_line() -> None:
+    findings = findings_of(
+        HEAD + '"bad manifest" name=a error=x', HEAD + '"bad manifest" name=b error=x', "panic: p"
+    )
+    panic, manifest = findings.newest_first()
+    assert (panic.outcome, panic.severity, panic.count) == ("panic", "error", 1)
+    assert (manifest.count, manifest.last_mono, manifest.severity) == (2, 1.0, "warning")
+    assert "name=b" in manifest.text
+
+
+def ring_of(*blocks: list[str], limit_lines: int = 100, limit_bytes: int = 10_000) -> Ring:
+    ring = Ring(limit_lines=limit_lines, limit_bytes=limit_bytes)
+    for number, lines in enumerate(blocks):
+        matches = {index: match for index, line in enumerate(lines) if (match := classify(line))}
+        data = "".join(f"{line}\n" for line in lines).encode()
+        ring.append(LogBlock(ring.next_seq, 100.0 + number, 1, data, len(lines), matches))
+    return ring
+
+
+def texts(page: LogPage) -> list[str]:
+    return [line.text for line in page.lines]
+
+
+def findings_of(*lines: str) -> Findings:
+    findings = Findings()
+    for mono, line in enumerate(lines):
+        findings.add(classify(line) or Match("?", "info", "?"), mono=float(mono), at=0.0, text=line)
+    return findings
