@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 MAX_LINES: Final = 5000
 SEQ: Final = re.compile(r"[0-9]{1,18}")
-INSTANT: Final = r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)"
+CLOCK: Final = r"([01]\d|2[0-3]):[0-5]\d"
+INSTANT: Final = (
+    rf"[12]\d{{3}}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt ]{CLOCK}:[0-5]\d(\.\d{{1,9}})?([Zz]|[+-]{CLOCK})"
+)
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_LINES)]
 Level = Literal["debug", "info", "warning", "error"]
@@ -107,5 +110,7 @@ def _since(text: str | None) -> int | float | None:
     try:  # Python 3.10 reads only 3 or 6 digits of a second, and no Z
         whole = datetime.fromisoformat(f"{seconds}{'+00:00' if zone in 'Zz' else zone}")
     except ValueError as error:
-        raise BadInput(f"'since' in the query is no instant: {error}.", fields={"field": "since"}) from error
+        raise BadInput(
+            "'since' in the query is a day that does not exist.", fields={"field": "since"}
+        ) from error
     return whole.timestamp() + float(fraction or 0)

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
-from arasul_supervisor.ollama.names import check_model_name
+from arasul_supervisor.ollama.names import MAX_NAME_CHARS, check_model_name
+
+# As `names.py` reads them, in the regular expressions of JSON Schema; two dots in a row are in no name.
+_PART: Final = r"[A-Za-z0-9_](\.?[A-Za-z0-9_-])*\.?"
+_NAME_PATTERN: Final = (
+    rf"^(((https?://)?{_PART}(:[0-9]{{1,5}})?/)?[A-Za-z0-9_][A-Za-z0-9_-]*/)?{_PART}(:{_PART})?$"
+)
+_NOT_GIVEN: Final = {"enum": [None, ""]}
+NAME_SCHEMA: Final = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": _NAME_PATTERN}
 
 # Any value is let in here, so that the sentence about a bad one is the contract's.
 ModelName = Annotated[
     Any,
     msgspec.Meta(
         description="A model name: [host[:port]/][namespace/]model[:tag]",
-        extra_json_schema={"type": ["string", "null"], "maxLength": 255},
+        extra_json_schema={"anyOf": [NAME_SCHEMA, _NOT_GIVEN]},
     ),
 ]
+# For bodies that must name a model by one of the keys.
+MUST_NAME_A_MODEL: Final = {
+    "anyOf": [
+        {"required": [key], "properties": {key: {"type": "string", "minLength": 1}}}
+        for key in ("model", "name")
+    ]
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +44,12 @@ class NamedModel:
     @property
     def is_given(self) -> bool:
         """True when either key holds anything."""
-        return self.model not in (None, "") or self.name not in (None, "")
+        return any(key not in (None, "") for key in (self.model, self.name))
 
     def checked_name(self) -> str:
         """The name.
 
-        :raises BadInput: none is given, or it is no model name
+        :raises BadInput: none is given, or one that is given is no model name
         """
-        return check_model_name(self.model if self.model not in (None, "") else self.name)
+        given = [check_model_name(key) for key in (self.model, self.name) if key not in (None, "")]
+        return given[0] if given else check_model_name(None)

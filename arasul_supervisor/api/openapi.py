@@ -105,7 +105,12 @@ def _operation(route: Route, components: Schema) -> Schema:
         operation["description"] = route.notes
     if route.takes_body:
         schema = FREE_FORM if route.body is None else _reference(route.body)
-        operation["requestBody"] = {"required": False, "content": {JSON: {"schema": schema}}}
+        if route.body_rule is not None:
+            schema = {"allOf": [schema, route.body_rule]}
+        operation["requestBody"] = {
+            "required": route.body_rule is not None,
+            "content": {JSON: {"schema": schema}},
+        }
     return operation
 
 
@@ -120,7 +125,13 @@ def _query_parameters(route: Route, components: Schema) -> list[Schema]:
         return []
     fields = components[route.query.__name__]["properties"]
     return [
-        {"name": name, "in": "query", "required": False, "schema": _without_null(field)}
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "allowEmptyValue": True,
+            "schema": _without_null(field),
+        }
         for name, field in fields.items()
     ]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from arasul_supervisor.api.answers import LineStream, Reply
 from arasul_supervisor.api.engine_state import require_up
-from arasul_supervisor.api.model_fields import NamedModel
+from arasul_supervisor.api.model_fields import MUST_NAME_A_MODEL, NamedModel
 from arasul_supervisor.api.pull_views import PullJobView, PullLineView, PullsView, job_view
 from arasul_supervisor.api.routes import Route
 from arasul_supervisor.errors import (
@@ -89,6 +89,7 @@ class Pulls:
                 "Pull a model; the lines are Ollama's own",
                 {200: PullLineView, 202: PullJobView},
                 body=PullBody,
+                body_rule=MUST_NAME_A_MODEL,
                 streams=True,
                 notes="With `stream` (the default) the body is NDJSON; the last line has `status` success or `error`.",
                 errors=(ModelNotFound, EngineRefused, RegistryError, EngineDown, EngineSilent, DiskFull),

@@ -50,7 +50,7 @@ class Route:
     A handler that returns its answer at once is answered from memory and cannot hang; one that returns an
     awaitable is bounded by `bound_s` (None: it bounds itself, or streams) and answered by `late()` past it.
     `answers` maps each status of success to the type or the JSON schema of its body; `errors` lists what else
-    may come, beside what every endpoint may say.
+    may come, beside what every endpoint may say. `body_rule` is JSON Schema beyond what the type of the body tells.
     """
 
     method: str
@@ -62,6 +62,7 @@ class Route:
     late: Callable[[], ArasulError] = EngineSilent
     query: type | None = None
     body: type | None = None
+    body_rule: Mapping[str, object] | None = None
     errors: tuple[type[ArasulError], ...] = ()
     streams: bool = False
     notes: str = ""

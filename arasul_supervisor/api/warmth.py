@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from arasul_supervisor.supervision.engine import Engine
 
 LOOK_EVERY_S: Final = 1.0
-LOADED_KEPT_S: Final = 30.0  # the catalogue keeps its answer as long by itself; each question is a line in a log
+LOADED_KEPT_S: Final = (
+    30.0  # the catalogue keeps its answer as long by itself; each question is a line in a log
+)
 ASK_S: Final = 3.0
 
 

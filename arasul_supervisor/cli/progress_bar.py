@@ -16,7 +16,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from arasul_supervisor.cli.pull import layer_of
+from arasul_supervisor.cli.pull_progress import layer_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

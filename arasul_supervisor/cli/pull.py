@@ -6,32 +6,23 @@ The pull is the daemon's: Ctrl-C leaves it running, and the same command joins i
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.cli.client import DaemonError, Silent, daemon_of, objects
-from arasul_supervisor.cli.output import add_client_parser, note, print_json, size_text
+from arasul_supervisor.cli.output import add_client_parser, note
+from arasul_supervisor.cli.pull_progress import JsonProgress, PlainProgress
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
-    from types import TracebackType
 
     from arasul_supervisor.cli.client import Daemon
     from arasul_supervisor.cli.output import Subparsers
+    from arasul_supervisor.cli.pull_progress import Progress
 
 SILENCE_S: Final = 60.0  # a large layer is verified for minutes without a word
 ACTIVE: Final = ("queued", "running", "retrying")
 INTERRUPTED: Final = 130
-
-
-class Progress(Protocol):
-    """Shows the lines of a pull as they come."""
-
-    def __enter__(self) -> Progress: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...
-    def show(self, line: Mapping[str, object], /) -> None: ...
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -119,55 +110,3 @@ def _active_job(daemon: Daemon, name: str) -> str | None:
     return next(
         (str(job["id"]) for job in pulls if job.get("state") in ACTIVE and job.get("model") in names), None
     )
-
-
-class JsonProgress:
-    """The lines as they are."""
-
-    def __enter__(self) -> JsonProgress:
-        return self
-
-    def __exit__(self, *end: object) -> None:
-        pass
-
-    def show(self, line: Mapping[str, object]) -> None:
-        """Prints the line."""
-        print_json(line)
-        sys.stdout.flush()
-
-
-class PlainProgress:
-    """A line for each new status, and one for each tenth of a layer: for logs and pipes."""
-
-    def __init__(self) -> None:
-        self._status: object = None
-        self._tenths: dict[object, int] = {}
-
-    def __enter__(self) -> PlainProgress:
-        return self
-
-    def __exit__(self, *end: object) -> None:
-        pass
-
-    def show(self, line: Mapping[str, object]) -> None:
-        """Prints what is new in the line."""
-        status = line.get("status")
-        layer = layer_of(line)
-        if layer is None:
-            if status is not None and status != self._status:
-                print(status, flush=True)
-        else:
-            completed, total = layer
-            tenth = completed * 10 // total
-            if self._tenths.get(line.get("digest")) != tenth:
-                print(f"{status}: {tenth * 10} % of {size_text(total)}", flush=True)
-            self._tenths[line.get("digest")] = tenth
-        self._status = status
-
-
-def layer_of(line: Mapping[str, object]) -> tuple[int, int] | None:
-    """Bytes so far and in all when the line speaks of a layer; None for a plain status."""
-    total, completed = line.get("total"), line.get("completed", 0)
-    if not isinstance(total, int) or not isinstance(completed, int) or total <= 0:
-        return None
-    return min(completed, total), total

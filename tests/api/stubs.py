@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 UP = Snapshot(
     state=State.RUNNING,
     wanted=Wanted.UP,
-    generation=1,
+    generation=0,  # none that is new, so that nothing is asked in the background
     pid=None,
     started_mono=1.0,
     started_at=1.7e9,

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
 NO_ENGINE = 1
 PULL = b'{"model":"fresh:latest"}'
-FROM_MEMORY = ("/health", "/livez", "/api/stats", "/api/info", "/api/process", "/api/logs", "/api/models/pulls")
+FROM_MEMORY = (
+    "/health",
+    "/livez",
+    "/api/stats",
+    "/api/info",
+    "/api/process",
+    "/api/logs",
+    "/api/models/pulls",
+)
 NEEDS_ENGINE = (
     ("GET", "/api/models", None),
     ("GET", "/api/models/loaded", None),
@@ -92,7 +100,9 @@ async def test_a_frozen_engine_is_told_within_the_bound(
         assert time.monotonic() - began < bound_s + 0.5
 
 
-@pytest.mark.parametrize("fault", ["html", "broken_json", "wrong_json", "empty", "close", "close_mid", "garbage"])
+@pytest.mark.parametrize(
+    "fault", ["html", "broken_json", "wrong_json", "empty", "close", "close_mid", "garbage"]
+)
 @pytest.mark.parametrize("path", ["/api/models", "/api/models/loaded"])
 async def test_an_engine_that_answers_nonsense_is_a_gateway_error(
     engine_port: int, fake_engine: FakeEngine, fault: str, path: str
@@ -195,7 +205,10 @@ async def test_a_recovery_unloads_where_that_is_enough(engine_port: int) -> None
         unloaded = await ask(api.port, "POST", "/api/gpu/recover", b"")
 
         assert (nothing.json()["action"], nothing.json()["can_retry"]) == ("none", True)
-        assert (unloaded.json()["action"], unloaded.json()["unloaded_models"]) == ("unloaded", ["tiny:latest"])
+        assert (unloaded.json()["action"], unloaded.json()["unloaded_models"]) == (
+            "unloaded",
+            ["tiny:latest"],
+        )
         assert api.engine.asked == []
 
 
@@ -330,7 +343,9 @@ async def test_a_start_of_what_runs_is_200() -> None:
         assert (answer.status, answer.json()["state"]) == (200, "running")
 
 
-async def test_a_stop_that_does_not_settle_is_504_with_the_state_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_that_does_not_settle_is_504_with_the_state_so_far(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(process_api, "MARGIN_S", 0.1)
     async with api_under_test(NO_ENGINE, env={"ARASUL_STOP_TIMEOUT": "1"}) as api:
         api.engine.become(state=State.STOPPING)

@@ -88,7 +88,7 @@ async def read_all(upstream: Upstream, reader: asyncio.StreamReader, writer: asy
         "/api/%6dodels",
         "/v1/models?x=1?y=2",
         "/api/a;b,c:d@e!$'()*+~",
-        "/v1/{x}|y^`\"<>",
+        '/v1/{x}|y^`"<>',
     ],
 )
 async def test_path_and_query_arrive_byte_for_byte(target: str) -> None:
@@ -108,7 +108,15 @@ async def test_the_host_becomes_the_engines_and_only_headers_of_the_connection_a
         await ask(api.port, "GET", "/api/tags", headers=headers)
 
         names = {line.partition(b":")[0].lower() for line in upstream.lines[1:] if line}
-        assert names == {b"host", b"x-one", b"x-two", b"accept-encoding", b"connection", b"authorization", b"origin"}
+        assert names == {
+            b"host",
+            b"x-one",
+            b"x-two",
+            b"accept-encoding",
+            b"connection",
+            b"authorization",
+            b"origin",
+        }
         assert f"Host: 127.0.0.1:{port}".encode() in upstream.lines
         assert [line for line in upstream.lines if line.startswith(b"X-Two")] == [b"X-Two: a", b"X-Two: b"]
 
@@ -149,7 +157,9 @@ async def test_a_compressed_body_arrives_compressed() -> None:
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    async def redirects(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def redirects(
+        upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         writer.write(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/x\r\nContent-Length: 0\r\n\r\n")
 
     async with upstream_that(redirects) as (port, upstream), api_under_test(port) as api:
@@ -163,7 +173,11 @@ async def test_head_passes_with_the_length_and_without_a_body() -> None:
     async def heads(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 123\r\n\r\n")
 
-    async with upstream_that(heads) as (port, upstream), api_under_test(port) as api, connection(api.port) as client:
+    async with (
+        upstream_that(heads) as (port, upstream),
+        api_under_test(port) as api,
+        connection(api.port) as client,
+    ):
         await client.send(b"HEAD /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = await client.answer(has_body=False)
 
@@ -199,8 +213,14 @@ async def test_a_chunked_body_is_passed_on_as_it_comes() -> None:
         upstream.bodies.append(await reader.readuntil(b"0\r\n\r\n"))
         await say_hello(upstream, reader, writer)
 
-    async with upstream_that(takes) as (port, upstream), api_under_test(port) as api, connection(api.port) as client:
-        await client.send(b"POST /api/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+    async with (
+        upstream_that(takes) as (port, upstream),
+        api_under_test(port) as api,
+        connection(api.port) as client,
+    ):
+        await client.send(
+            b"POST /api/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n"
+        )
         await got_first.wait()
         await client.send(b"3\r\ntwo\r\n0\r\n\r\n")
 
@@ -237,7 +257,11 @@ async def test_large_bodies_pass_both_ways_in_flat_memory() -> None:
             writer.write(chunk)
             await writer.drain()
 
-    async with upstream_that(echoes) as (port, _), api_under_test(port) as api, connection(api.port) as client:
+    async with (
+        upstream_that(echoes) as (port, _),
+        api_under_test(port) as api,
+        connection(api.port) as client,
+    ):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         await client.send(b"POST /api/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % size)
         upload = asyncio.create_task(_send_pieces(client.writer, piece, size // MIB))
@@ -303,7 +327,11 @@ async def test_an_answer_that_breaks_off_breaks_off_for_the_client() -> None:
     async def breaks(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
 
-    async with upstream_that(breaks) as (port, _), api_under_test(port) as api, connection(api.port) as client:
+    async with (
+        upstream_that(breaks) as (port, _),
+        api_under_test(port) as api,
+        connection(api.port) as client,
+    ):
         await client.send(b"GET /api/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
         everything = await client.rest()
 
@@ -332,7 +360,9 @@ async def test_an_engine_that_answers_garbage_is_told_as_such(garbage: bytes, st
 
 
 async def test_no_request_is_sent_twice() -> None:
-    async def hangs_up(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def hangs_up(
+        upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         return
 
     async with upstream_that(hangs_up) as (port, upstream), api_under_test(port) as api:
@@ -394,7 +424,9 @@ async def test_a_hundred_long_answers_hinder_nobody() -> None:
     ids=["a model", "a prompt", "no JSON", "large"],
 )
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["by length", "by chunks"])
-async def test_a_generate_that_means_something_else_arrives_byte_for_byte(body: bytes, is_chunked: bool) -> None:
+async def test_a_generate_that_means_something_else_arrives_byte_for_byte(
+    body: bytes, is_chunked: bool
+) -> None:
     async def takes(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if is_chunked:
             received = b""
@@ -407,8 +439,14 @@ async def test_a_generate_that_means_something_else_arrives_byte_for_byte(body: 
 
     framing = b"Transfer-Encoding: chunked" if is_chunked else b"Content-Length: %d" % len(body)
     sent = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if is_chunked else body
-    async with upstream_that(takes) as (port, upstream), api_under_test(port) as api, connection(api.port) as client:
-        await client.send(b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\n" + framing + b"\r\n\r\n" + sent)
+    async with (
+        upstream_that(takes) as (port, upstream),
+        api_under_test(port) as api,
+        connection(api.port) as client,
+    ):
+        await client.send(
+            b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\n" + framing + b"\r\n\r\n" + sent
+        )
 
         assert (await client.answer()).body == b"hi"
         assert upstream.bodies == [body]

@@ -92,7 +92,9 @@ async def test_half_a_head_after_an_answered_request_gets_a_408(monkeypatch: pyt
         assert_is_our_error(await client.answer(), 408)
 
 
-async def test_an_idle_connection_stays_open_beyond_the_limit_of_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_connection_stays_open_beyond_the_limit_of_a_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(server, "HEAD_S", 0.1)
     async with api_under_test(NO_ENGINE) as api, connection(api.port) as client:
         await client.send(GET_LIVEZ)
@@ -246,7 +248,9 @@ async def test_a_browser_may_ask_before_it_calls() -> None:
 
 async def test_a_foreign_page_cannot_change_anything() -> None:
     async with api_under_test(NO_ENGINE) as api:
-        answer = await ask(api.port, "POST", "/api/process/stop", b"", headers="Origin: https://evil.example\r\n")
+        answer = await ask(
+            api.port, "POST", "/api/process/stop", b"", headers="Origin: https://evil.example\r\n"
+        )
 
         assert_is_our_error(answer, 403)
         assert api.engine.asked == []

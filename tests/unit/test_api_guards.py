@@ -138,7 +138,10 @@ def test_arasul_origins_admits_a_foreign_page(setting: str) -> None:
 
     guard(ARASUL_ORIGINS=setting).check_origin("POST", asked)
 
-    assert guard(ARASUL_ORIGINS=setting).cors_headers(asked)["Access-Control-Allow-Origin"] == "https://ui.example"
+    assert (
+        guard(ARASUL_ORIGINS=setting).cors_headers(asked)["Access-Control-Allow-Origin"]
+        == "https://ui.example"
+    )
 
 
 def test_a_call_without_an_origin_is_no_page_and_passes() -> None:

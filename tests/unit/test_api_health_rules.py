@@ -25,7 +25,9 @@ RUNNING = Snapshot(
     grace_until_mono=1100.0,
 )
 STARTING = replace(RUNNING, state=State.STARTING, ready_mono=None, answered_mono=None)
-INVENTORY = Inventory(default="qwen3:14b-q8", installed=("qwen3:14b-q8",), is_default_installed=True, age_s=3.0)
+INVENTORY = Inventory(
+    default="qwen3:14b-q8", installed=("qwen3:14b-q8",), is_default_installed=True, age_s=3.0
+)
 BASE = HealthInputs(
     snapshot=RUNNING,
     gpu=GpuCheck("ok", "GPU 0 answers.", 2.0),
@@ -49,14 +51,19 @@ def gpu(status: str) -> dict[str, Any]:  # Any: fields of HealthInputs
     [
         pytest.param({}, "healthy", 200, id="all is well"),
         pytest.param({"snapshot": replace(RUNNING, missed_beats=2)}, "healthy", 200, id="two beats missed"),
-        pytest.param({"snapshot": replace(RUNNING, missed_beats=3)}, "unhealthy", 503, id="three beats missed"),
+        pytest.param(
+            {"snapshot": replace(RUNNING, missed_beats=3)}, "unhealthy", 503, id="three beats missed"
+        ),
         pytest.param({"snapshot": replace(RUNNING, is_frozen=True)}, "unhealthy", 503, id="seen stopped"),
         pytest.param({"snapshot": STARTING}, "starting", 503, id="starting within the grace"),
         pytest.param(
             {"snapshot": replace(STARTING, grace_until_mono=999.0)}, "unhealthy", 503, id="the grace is over"
         ),
         pytest.param(
-            {"snapshot": replace(STARTING, state=State.BACKOFF)}, "starting", 503, id="back-off within the grace"
+            {"snapshot": replace(STARTING, state=State.BACKOFF)},
+            "starting",
+            503,
+            id="back-off within the grace",
         ),
         pytest.param(
             {"snapshot": replace(STARTING, state=State.BACKOFF, gave_up=True)}, "unhealthy", 503, id="gave up"
@@ -78,11 +85,18 @@ def gpu(status: str) -> dict[str, Any]:  # Any: fields of HealthInputs
         pytest.param({"findings": (found("error", ago_s=301),)}, "healthy", 200, id="an error long ago"),
         pytest.param({"findings": (found("warning"),)}, "healthy", 200, id="a warning in the log"),
         pytest.param(
-            {"inventory": Inventory(default="x", age_s=1.0)}, "healthy", 200, id="the default model is missing"
+            {"inventory": Inventory(default="x", age_s=1.0)},
+            "healthy",
+            200,
+            id="the default model is missing",
         ),
         pytest.param({"inventory": Inventory(default="x")}, "healthy", 200, id="no models listed yet"),
-        pytest.param({"snapshot": STARTING, **gpu("fail")}, "unhealthy", 503, id="starting, and the GPU is lost"),
-        pytest.param({"findings": (found("error"),), **gpu("fail")}, "unhealthy", 503, id="the worst point wins"),
+        pytest.param(
+            {"snapshot": STARTING, **gpu("fail")}, "unhealthy", 503, id="starting, and the GPU is lost"
+        ),
+        pytest.param(
+            {"findings": (found("error"),), **gpu("fail")}, "unhealthy", 503, id="the worst point wins"
+        ),
     ],
 )
 def test_a_judgement_follows_the_rules(changes: dict[str, Any], status: str, http_status: int) -> None:

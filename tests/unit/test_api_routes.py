@@ -74,7 +74,8 @@ def test_what_is_not_there_under_our_prefixes_is_unknown_and_never_passes(path: 
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/tags", "/api/", "/v1/models", "/api/modelsx", "/api//models", "/api/x/../models", "/api/%6dodels"]
+    "path",
+    ["/api/tags", "/api/", "/v1/models", "/api/modelsx", "/api//models", "/api/x/../models", "/api/%6dodels"],
 )
 def test_all_else_below_api_and_v1_is_the_engines(path: str) -> None:
     assert is_engine_path(path)
@@ -108,7 +109,13 @@ def test_the_document_describes_queries_bodies_answers_and_errors() -> None:
 
     operation = json.loads(json.dumps(document))["paths"]["/api/models/delete"]["delete"]
     assert {"200", "400", "403", "405", "408", "413", "415", "500", "504"} == set(operation["responses"])
-    assert [p["name"] for p in operation["parameters"]] == ["lines", "level", "outcome", "generation", "since"]
+    assert [p["name"] for p in operation["parameters"]] == [
+        "lines",
+        "level",
+        "outcome",
+        "generation",
+        "since",
+    ]
     assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/NamedModel")
     assert "null" not in json.dumps(operation["parameters"])
 

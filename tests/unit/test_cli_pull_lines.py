@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from arasul_supervisor.cli.pull import PlainProgress, layer_of
+from arasul_supervisor.cli.pull_progress import PlainProgress, layer_of
 
 
 def test_a_status_is_printed_once_and_a_layer_at_each_tenth(capsys: pytest.CaptureFixture[str]) -> None:
