@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from arasul_supervisor.api.dispatch import Dispatch
+from arasul_supervisor.api.engine_state import EngineAccess
 from arasul_supervisor.api.guards import Guard
 from arasul_supervisor.api.health import Health, HealthSources
 from arasul_supervisor.api.info import Info
@@ -63,40 +64,16 @@ def build_resources(
         catalogue.invalidate()
         warmth.models_changed()
 
+    access = EngineAccess(engine, residency, catalogue, sampler, clock, models_changed)
     guard = Guard(settings)
-    unloading = Unloading(engine, residency, sampler=sampler, clock=clock, after_change=models_changed)
-    pull_routes = Pulls(pulls, engine, clock=clock, store=store)
-    session = Session(
-        engine,
-        catalogue,
-        residency=residency,
-        progress=LoadProgress(engine, engine_log),
-        default_model=settings.default_model,
-        clock=clock,
-        after_change=models_changed,
-    )
-    recovery = Recovery(engine, residency, sampler=sampler, clock=clock, after_change=models_changed)
-    models = Models(
-        engine,
-        catalogue,
-        residency=residency,
-        pulls=pulls,
-        client=client,
-        clock=clock,
-        after_change=models_changed,
-    )
-    sources = HealthSources(
-        settings.default_model,
-        engine=engine,
-        engine_log=engine_log,
-        catalogue=catalogue,
-        residency=residency,
-        sampler=sampler,
-        clock=clock,
-    )
+    unloading = Unloading(access)
+    pull_routes = Pulls(access, pulls, store=store)
+    session = Session(access, LoadProgress(engine, engine_log), default_model=settings.default_model)
+    recovery = Recovery(access)
+    sources = HealthSources(access, engine_log, default_model=settings.default_model)
     routes = (
         *Health(sources, warmth).routes(),
-        *models.routes(),
+        *Models(access, pulls, client).routes(),
         *pull_routes.routes(),
         *unloading.routes(),
         *session.routes(),

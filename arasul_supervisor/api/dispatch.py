@@ -84,9 +84,7 @@ class Dispatch:
     async def _send(self, request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
         cors = self._guard.cors_headers(request.headers)
         if isinstance(answer, Reply):
-            response = reply_response(answer)
-            response.headers.update(cors)
-            return response
+            return reply_response(answer, cors)
         try:
             return await stream_lines(request, answer, headers=cors, report=self._report)
         except (ConnectionError, asyncio.CancelledError):

@@ -16,15 +16,11 @@ from arasul_supervisor.errors import EngineDown
 from arasul_supervisor.ollama.names import same_model
 
 if TYPE_CHECKING:
+    from arasul_supervisor.api.engine_state import EngineAccess
     from arasul_supervisor.api.routes import Call
     from arasul_supervisor.api.warmth import Warmth
-    from arasul_supervisor.clock import Clock
     from arasul_supervisor.logs.engine_log import EngineLog
-    from arasul_supervisor.ollama.catalogue import Catalogue
-    from arasul_supervisor.ollama.residency import Residency
-    from arasul_supervisor.supervision.engine import Engine
     from arasul_supervisor.supervision.snapshot import Snapshot
-    from arasul_supervisor.telemetry.sampler import Sampler
 
 REFRESH_S: Final = 0.25
 
@@ -46,25 +42,13 @@ class Ready:
 class HealthSources:
     """Gathers what a judgement rests on; awaits nothing."""
 
-    def __init__(
-        self,
-        default_model: str,
-        *,
-        engine: Engine,
-        engine_log: EngineLog,
-        catalogue: Catalogue,
-        residency: Residency,
-        sampler: Sampler,
-        clock: Clock,
-    ) -> None:
-        self._default_model = default_model
-        self._engine = engine
+    def __init__(self, access: EngineAccess, engine_log: EngineLog, *, default_model: str) -> None:
+        self._access = access
+        self._engine = access.engine
         self._engine_log = engine_log
-        self._catalogue = catalogue
-        self._residency = residency
-        self._sampler = sampler
-        self._clock = clock
-        self._since_mono = clock.mono()
+        self._default_model = default_model
+        self._clock = access.clock
+        self._since_mono = access.clock.mono()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -79,17 +63,17 @@ class HealthSources:
         """Health at this instant."""
         snapshot, now_mono = self._engine.snapshot, self._clock.mono()
         marks = self._engine_log.marks(snapshot.generation)
-        installed = tuple(model.name for model in self._catalogue.known)
+        installed = tuple(model.name for model in self._access.catalogue.known)
         inputs = HealthInputs(
             snapshot=snapshot,
-            gpu=self._sampler.gpu_check(),
+            gpu=self._access.sampler.gpu_check(),
             findings=self._engine_log.findings(snapshot.generation),
             inventory=Inventory(
                 default=self._default_model,
                 installed=installed,
                 loaded=self._loaded(snapshot),
                 is_default_installed=any(same_model(name, self._default_model) for name in installed),
-                age_s=_rounded(self._catalogue.known_age_s),
+                age_s=_rounded(self._access.catalogue.known_age_s),
             ),
             is_on_cpu="running_on_cpu" in marks and "running_on_gpu" not in marks,
             version=__version__,
@@ -99,7 +83,7 @@ class HealthSources:
     def _loaded(self, snapshot: Snapshot) -> tuple[str, ...]:
         if not snapshot.is_answering:
             return ()
-        return tuple(model.name for model in self._residency.known)
+        return tuple(model.name for model in self._access.residency.known)
 
 
 class Health:

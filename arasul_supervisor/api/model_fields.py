@@ -9,10 +9,11 @@ import msgspec
 
 from arasul_supervisor.ollama.names import MAX_NAME_CHARS, check_model_name
 
-# As `names.py` reads them, in the regular expressions of JSON Schema; two dots in a row are in no name.
-_PART: Final = r"[A-Za-z0-9_](\.?[A-Za-z0-9_-])*\.?"
+# As settings/model_names.py reads them, in the regular expressions of JSON Schema; two dots in a row are in no name.
+_PART: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
 _NAME_PATTERN: Final = (
-    rf"^(((https?://)?{_PART}(:[0-9]{{1,5}})?/)?[A-Za-z0-9_][A-Za-z0-9_-]*/)?{_PART}(:{_PART})?$"
+    r"^(?!.*\.\.)(((https?://)?[A-Za-z0-9_][A-Za-z0-9_.-]*(:[0-9]{1,5})?/)?[A-Za-z0-9_][A-Za-z0-9_-]{0,79}/)?"
+    rf"{_PART}(:{_PART})?$"
 )
 _NOT_GIVEN: Final = {"enum": [None, ""]}
 NAME_SCHEMA: Final = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": _NAME_PATTERN}

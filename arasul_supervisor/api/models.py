@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.api.answers import Reply
-from arasul_supervisor.api.engine_state import require_up
 from arasul_supervisor.api.model_fields import NamedModel
 from arasul_supervisor.api.routes import Route
 from arasul_supervisor.errors import (
@@ -19,16 +18,13 @@ from arasul_supervisor.errors import (
 from arasul_supervisor.ollama.names import same_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from arasul_supervisor.api.engine_state import EngineAccess
     from arasul_supervisor.api.routes import Call
-    from arasul_supervisor.clock import Clock
-    from arasul_supervisor.ollama.catalogue import Catalogue
     from arasul_supervisor.ollama.client import OllamaClient
     from arasul_supervisor.ollama.models import InstalledModel, LoadedModel
     from arasul_supervisor.ollama.pulls import PullJobs
-    from arasul_supervisor.ollama.residency import Residency
-    from arasul_supervisor.supervision.engine import Engine
 
 LIST_BOUND_S: Final = 3.0
 DELETE_BOUND_S: Final = 15.0
@@ -94,24 +90,10 @@ class DeletedView:
 class Models:
     """Reads ask the engine at most once for all who ask; the removal looks that the model is gone."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        catalogue: Catalogue,
-        *,
-        residency: Residency,
-        pulls: PullJobs,
-        client: OllamaClient,
-        clock: Clock,
-        after_change: Callable[[], None],
-    ) -> None:
-        self._engine = engine
-        self._catalogue = catalogue
-        self._residency = residency
+    def __init__(self, access: EngineAccess, pulls: PullJobs, client: OllamaClient) -> None:
+        self._access = access
         self._pulls = pulls
         self._client = client
-        self._clock = clock
-        self._after_change = after_change
 
     def routes(self) -> tuple[Route, ...]:
         """Two lists and a removal."""
@@ -149,15 +131,15 @@ class Models:
 
     async def installed(self, call: Call) -> Reply:
         """What is installed."""
-        self._require_up()
-        view = await self._catalogue.models(timeout_s=LIST_BOUND_S - MARGIN_S)
+        self._access.require_up()
+        view = await self._access.catalogue.models(timeout_s=LIST_BOUND_S - MARGIN_S)
         models = tuple(_model_view(model) for model in view.models)
         return Reply(ModelsView(models, len(models), view.is_cached, round(view.age_s, 3)))
 
     async def loaded(self, call: Call) -> Reply:
         """What is in memory."""
-        self._require_up()
-        loaded = await self._residency.loaded(timeout_s=LIST_BOUND_S - MARGIN_S)
+        self._access.require_up()
+        loaded = await self._access.residency.loaded(timeout_s=LIST_BOUND_S - MARGIN_S)
         views = tuple(_loaded_view(model) for model in loaded)
         return Reply(LoadedModelsView(views, len(views)))
 
@@ -165,7 +147,7 @@ class Models:
         """Unload, remove, and look that it is gone. A loaded model that is removed could never be unloaded."""
         body = call.body_as(NamedModel)
         name = (body if body.is_given else call.query_as(NamedModel)).checked_name()
-        self._require_up()
+        self._access.require_up()
         if self._pulls.is_pulling(name):
             raise ModelBusy(
                 f"{name} is being pulled.", hint="Cancel that pull first: DELETE /api/models/pulls/{id}."
@@ -177,7 +159,7 @@ class Models:
         await self._unload(model)
         await self._client.delete(model.name, timeout_s=ASK_S)
         after = await self._fresh()
-        self._after_change()
+        self._access.models_changed()
         if _find(after, name) is not None:
             raise EngineRefused(f"Ollama says that it removed {model.name}, and still lists it.")
         heirs = [other.name for other in after if other.digest == model.digest]
@@ -186,18 +168,15 @@ class Models:
         return Reply(DeletedView(f"Removed {model.name}.", model.size_bytes))
 
     async def _unload(self, model: InstalledModel) -> None:
-        if not await self._residency.unload(model.name, bound_s=UNLOAD_S):
+        if not await self._access.residency.unload(model.name, bound_s=UNLOAD_S):
             raise ModelBusy(
                 f"{model.name} is still answering a request.",
                 hint='Try again when it is done, or end it: POST /api/cache/clear {"force": true}.',
             )
 
     async def _fresh(self) -> Sequence[InstalledModel]:
-        self._catalogue.invalidate()
-        return (await self._catalogue.models(timeout_s=ASK_S)).models
-
-    def _require_up(self) -> None:
-        require_up(self._engine.snapshot, self._clock.mono())
+        self._access.catalogue.invalidate()
+        return (await self._access.catalogue.models(timeout_s=ASK_S)).models
 
 
 def _find(models: Sequence[InstalledModel], name: str) -> InstalledModel | None:

@@ -17,6 +17,7 @@ from yarl import URL
 
 from arasul_supervisor.api.engine_state import require_up
 from arasul_supervisor.api.requests import BODY_S, continue_if_expected
+from arasul_supervisor.bounded import within
 from arasul_supervisor.errors import (
     ArasulError,
     BadInput,
@@ -147,7 +148,8 @@ async def _body(request: web.BaseRequest, first: bytes) -> AsyncGenerator[bytes,
     await continue_if_expected(request)
     while True:
         try:
-            chunk = await asyncio.wait_for(request.content.readany(), BODY_S)
+            # what is here already costs no task
+            chunk = request.content.read_nowait() or await within(request.content.readany(), BODY_S)
         except asyncio.TimeoutError:
             raise SlowRequest() from None
         except web.RequestPayloadError as error:
@@ -167,7 +169,18 @@ def _forwarded(headers: Mapping[str, str]) -> CIMultiDict[str]:
 def _without_hop_by_hop(headers: Mapping[str, str]) -> CIMultiDict[str]:
     named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
     return CIMultiDict(
-        (name, value)
+        (name, _writable(value))
         for name, value in headers.items()
         if name.lower() not in HOP_BY_HOP and name.lower() not in named
     )
+
+
+def _writable(value: str) -> str:
+    """A header's value that aiohttp can write: it writes UTF-8 only, so that bytes of Latin-1 become that."""
+    if value.isascii():
+        return value
+    raw = value.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")

@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from arasul_supervisor.api.answers import LineStream, Reply
-from arasul_supervisor.api.engine_state import require_up
 from arasul_supervisor.api.model_fields import MUST_NAME_A_MODEL, NamedModel
 from arasul_supervisor.api.pull_views import PullJobView, PullLineView, PullsView, job_view
 from arasul_supervisor.api.routes import Route
@@ -31,11 +30,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from arasul_supervisor.api.answers import Answer, Line
+    from arasul_supervisor.api.engine_state import EngineAccess
     from arasul_supervisor.api.routes import Call
-    from arasul_supervisor.clock import Clock
     from arasul_supervisor.ollama.pull_job import PullJob
     from arasul_supervisor.ollama.pulls import PullJobs
-    from arasul_supervisor.supervision.engine import Engine
 
 CANCEL_BOUND_S: Final = 10.0
 # Ollama writes its notes beside the parts within 0.2 s of the end of a pull's connection (facts/ollama.md §0.9).
@@ -69,10 +67,9 @@ class Pulls:
     :param store: the folder of the models, where it is known: what `?purge=true` looks into
     """
 
-    def __init__(self, jobs: PullJobs, engine: Engine, *, clock: Clock, store: Path | None) -> None:
+    def __init__(self, access: EngineAccess, jobs: PullJobs, *, store: Path | None) -> None:
+        self._access = access
         self._jobs = jobs
-        self._engine = engine
-        self._clock = clock
         self._store = store
         self._watchers: Counter[str] = Counter()
         self._kept: set[str] = set()
@@ -120,7 +117,7 @@ class Pulls:
         body = call.body_as(PullBody)
         name = body.checked_name()
         if not self._jobs.is_pulling(name):
-            require_up(self._engine.snapshot, self._clock.mono())
+            self._access.require_up()
         job = self._jobs.begin(name, is_insecure=body.insecure)
         self._forget_ended()
         if body.background or not body.cancel_on_disconnect:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.api.answers import Reply
-from arasul_supervisor.api.engine_state import require_up
+from arasul_supervisor.api.engine_state import in_mib
 from arasul_supervisor.api.operations import Operation
 from arasul_supervisor.api.routes import Route
-from arasul_supervisor.api.unloading import in_mib
 from arasul_supervisor.errors import (
     AlreadyRunning,
     ArasulError,
@@ -20,15 +19,10 @@ from arasul_supervisor.errors import (
 from arasul_supervisor.supervision.snapshot import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from arasul_supervisor.api.engine_state import EngineAccess
     from arasul_supervisor.api.routes import Call
-    from arasul_supervisor.clock import Clock
     from arasul_supervisor.ollama.models import LoadedModel
-    from arasul_supervisor.ollama.residency import Residency
-    from arasul_supervisor.supervision.engine import Engine
     from arasul_supervisor.supervision.snapshot import Snapshot
-    from arasul_supervisor.telemetry.sampler import Sampler
 
 BOUND_S: Final = 12.0
 ALL_STEPS_S: Final = 11.5
@@ -56,20 +50,10 @@ class RecoveredView:
 class Recovery:
     """Unload; where that does not help kill the runners; where the engine stays silent restart it."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        residency: Residency,
-        *,
-        sampler: Sampler,
-        clock: Clock,
-        after_change: Callable[[], None],
-    ) -> None:
-        self._engine = engine
-        self._residency = residency
-        self._sampler = sampler
-        self._clock = clock
-        self._after_change = after_change
+    def __init__(self, access: EngineAccess) -> None:
+        self._access = access
+        self._engine = access.engine
+        self._clock = access.clock
         self._recovery = Operation("gpu-recover")
 
     def routes(self) -> tuple[Route, ...]:
@@ -88,7 +72,7 @@ class Recovery:
 
     async def recover(self, call: Call) -> Reply:
         """Free the GPU; one at a time, carried to its end."""
-        require_up(self._engine.snapshot, self._clock.mono())
+        self._access.require_up()
         if self._recovery.is_running:
             raise AlreadyRunning("A GPU recovery is under way already; wait for its end.")
         return Reply(await self._recovery.run(self._recover))
@@ -99,28 +83,30 @@ class Recovery:
 
     async def _recover(self) -> RecoveredView:
         deadline_mono = self._clock.mono() + ALL_STEPS_S
-        before = self._residency.known
+        before = self._access.residency.known
         try:
-            done = await self._residency.unload_all(bound_s=UNLOAD_S, is_forced=False)
+            done = await self._access.residency.unload_all(bound_s=UNLOAD_S, is_forced=False)
             if done.was_clear:
                 return self._view(NONE, "No model was loaded; nothing was to do.")
             if not done.still_loaded:
-                return self._view(UNLOADED, "Unloaded every model.", freed=done.unloaded)
+                return self._view(
+                    UNLOADED, "Unloaded every model.", freed=done.unloaded, freed_bytes=done.freed_bytes
+                )
             before = (*done.unloaded, *done.still_loaded)
         except ArasulError:  # silent, gone or refusing: its runners may still hold the GPU
             pass
         finally:
-            self._after_change()
+            self._access.models_changed()
         killed = await self._engine.kill_runners()
-        left = await self._look()
-        if left is not None and (killed or not left):
-            return self._view(
-                RUNNER_KILLED,
-                f"Ended {killed} model runners by force." if killed else "No runner was left to end.",
-                freed=_gone(before, left),
-                is_clear=not left,
-            )
-        return await self._restart(before, deadline_mono)
+        left = await self._unload_the_dead()
+        if left is None or (left and not killed):
+            return await self._restart(before, deadline_mono)
+        return self._view(
+            RUNNER_KILLED if killed else UNLOADED,
+            f"Ended {killed} model runners by force." if killed else "Unloaded every model.",
+            freed=_gone(before, left),
+            is_clear=not left,
+        )
 
     async def _restart(self, before: tuple[LoadedModel, ...], deadline_mono: float) -> RecoveredView:
         generation = self._engine.snapshot.generation
@@ -132,22 +118,31 @@ class Recovery:
         wait = asyncio.ensure_future(self._engine.wait_until(is_back))
         await asyncio.wait({wait}, timeout=max(0.0, deadline_mono - self._clock.mono() - LOOK_S))
         wait.cancel()
-        left = await self._look() if wait.done() and not wait.cancelled() else None
-        text = "Restarted Ollama" if left is not None else "Ollama is being restarted and does not answer yet"
+        is_answering = wait.done() and not wait.cancelled() and await self._is_answering()
+        text = "Restarted Ollama" if is_answering else "Ollama is being restarted and does not answer yet"
         return self._view(
             ENGINE_RESTARTING,
             f"{text}: ending its runners did not help.",
-            freed=before if left is not None else (),
-            is_clear=left is not None,
-            can_retry=left is not None,
+            freed=before if is_answering else (),
+            is_clear=is_answering,
+            can_retry=is_answering,
         )
 
-    async def _look(self) -> tuple[LoadedModel, ...] | None:
-        """What is loaded now; None when the engine does not say."""
+    async def _unload_the_dead(self) -> tuple[LoadedModel, ...] | None:
+        """What is still loaded; None when the engine does not say. Ollama lists a model until it notices that its
+        runner is dead, which an unload makes it do (facts/ollama.md §6.1)."""
         try:
-            return await self._residency.loaded(timeout_s=LOOK_S)
+            done = await self._access.residency.unload_all(bound_s=LOOK_S, is_forced=False)
         except ArasulError:
             return None
+        return done.still_loaded
+
+    async def _is_answering(self) -> bool:
+        try:
+            await self._access.residency.loaded(timeout_s=LOOK_S)
+        except ArasulError:
+            return False
+        return True
 
     def _view(
         self,
@@ -155,14 +150,17 @@ class Recovery:
         message: str,
         *,
         freed: tuple[LoadedModel, ...] = (),
+        freed_bytes: int | None = None,
         is_clear: bool = True,
         can_retry: bool = True,
     ) -> RecoveredView:
+        if freed_bytes is None:
+            freed_bytes = sum(model.size_bytes for model in freed)
         return RecoveredView(
             status="success" if is_clear else "partial",
             message=message,
-            freed_mb=in_mib(sum(model.size_bytes for model in freed)) or 0.0,
-            free_mb=in_mib(self._sampler.free_bytes()),
+            freed_mb=in_mib(freed_bytes) or 0.0,
+            free_mb=self._access.free_mib(),
             unloaded_models=tuple(model.name for model in freed),
             can_retry=can_retry,
             action=action,

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from arasul_supervisor.bounded import within
 from arasul_supervisor.errors import BadInput, BodyTooLarge, SlowRequest, UnsupportedMediaType
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ async def read_at_most(request: web.BaseRequest, limit_bytes: int, *, is_all_wan
         return b""
     await continue_if_expected(request)
     try:
-        return await asyncio.wait_for(_collect(request, limit_bytes, is_all_wanted=is_all_wanted), BODY_S)
+        return await within(_collect(request, limit_bytes, is_all_wanted=is_all_wanted), BODY_S)
     except asyncio.TimeoutError:
         raise SlowRequest() from None
     except (web.RequestPayloadError, HttpProcessingError) as error:
@@ -108,6 +109,8 @@ def decode_query(text: str, kind: type | None) -> object:
             raise BadInput(
                 f"{name!r} stands in the query twice.", hint="Give it once.", fields={"field": name}
             )
+        if name in known and value.lower() == "null":
+            raise BadInput(f"{name!r} in the query is null.", hint="Leave it out.", fields={"field": name})
         if name in known:
             values[name] = value
     try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 from aiohttp import web
+from multidict import CIMultiDict
 
 from arasul_supervisor.errors import ArasulError
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from arasul_supervisor.api.answers import Line, LineStream, Reply
 
 JSON: Final = "application/json; charset=utf-8"
+JSON_HEADERS: Final = CIMultiDict({"Content-Type": JSON})
+NO_HEADERS: Final[Mapping[str, str]] = {}
 NDJSON: Final = "application/x-ndjson"
 
 
@@ -29,12 +32,13 @@ def error_body(error: ArasulError) -> Mapping[str, object]:
     }
 
 
-def reply_response(reply: Reply) -> web.Response:
-    """A whole answer."""
+def reply_response(reply: Reply, headers: Mapping[str, str] = NO_HEADERS) -> web.Response:
+    """A whole answer, with headers that concern the connection and not the answer."""
     content = reply.content
     body = content if isinstance(content, bytes) else msgspec.json.encode(content)
-    response = web.Response(body=body, status=reply.status, headers=reply.headers or None)
-    response.headers["Content-Type"] = JSON
+    response = web.Response(body=body, status=reply.status, headers=JSON_HEADERS)
+    if reply.headers or headers:
+        response.headers.update({**reply.headers, **headers})
     return response
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from aiohttp import web
 
-from arasul_supervisor.api.responses import error_body, error_response
+from arasul_supervisor.api.responses import JSON, error_body, error_response
 from arasul_supervisor.errors import BadInput, SlowRequest
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
 
     from arasul_supervisor.api.dispatch import Dispatch
+    from arasul_supervisor.errors import ArasulError
 
 HEAD_S: Final = 10.0
 IDLE_S: Final = 75.0
@@ -57,7 +58,11 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         heads = self._request_count
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except ValueError:  # aiohttp 3.11 lets the faults of some targets escape, `http://[` for one
+            self._refuse(400, "Bad Request", BadInput("This is not a well-formed HTTP request."))
+            return
         if self._request_count != heads:
             self._disarm()
             self._body = self._messages[-1][1] if self._messages else None
@@ -91,11 +96,18 @@ class Connection(web.RequestHandler):
         self._head_timer = None
         if self.transport is None or self._current_request is not None or self._messages:
             return  # half a head behind a request that is being answered: the idle limit ends it
-        body = msgspec.json.encode(error_body(SlowRequest()))
-        self.transport.write(
-            b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json; charset=utf-8\r\n"
-            b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body)
+        self._refuse(408, "Request Timeout", SlowRequest())
+
+    def _refuse(self, status: int, reason: str, error: ArasulError) -> None:
+        """Answer without a request, and hang up."""
+        if self.transport is None:
+            return
+        body = msgspec.json.encode(error_body(error))
+        head = (
+            f"HTTP/1.1 {status} {reason}\r\nContent-Type: {JSON}\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
+        self.transport.write(head.encode() + body)
         self.force_close()
 
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.api.answers import Reply
-from arasul_supervisor.api.engine_state import require_up
+from arasul_supervisor.api.engine_state import in_mib
 from arasul_supervisor.api.model_fields import NamedModel
 from arasul_supervisor.api.operations import Operation
 from arasul_supervisor.api.routes import Route
-from arasul_supervisor.api.unloading import in_mib
 from arasul_supervisor.errors import (
     AlreadyRunning,
     EngineDown,
@@ -24,15 +23,11 @@ from arasul_supervisor.errors import (
 from arasul_supervisor.ollama.names import same_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from arasul_supervisor.api.engine_state import EngineAccess
     from arasul_supervisor.api.load_progress import LoadProgress
     from arasul_supervisor.api.routes import Call
-    from arasul_supervisor.clock import Clock
-    from arasul_supervisor.ollama.catalogue import Catalogue
     from arasul_supervisor.ollama.models import LoadedModel
-    from arasul_supervisor.ollama.residency import Residency, Unloaded
-    from arasul_supervisor.supervision.engine import Engine
+    from arasul_supervisor.ollama.residency import Unloaded
 
 STALL_S: Final = 300.0
 LOOK_EVERY_S: Final = 2.0
@@ -55,24 +50,11 @@ class ResetView:
 class Session:
     """Resets once at a time. A reset that has begun is carried to its end, also when its client leaves."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        catalogue: Catalogue,
-        *,
-        residency: Residency,
-        progress: LoadProgress,
-        default_model: str,
-        clock: Clock,
-        after_change: Callable[[], None],
-    ) -> None:
-        self._engine = engine
-        self._catalogue = catalogue
-        self._residency = residency
+    def __init__(self, access: EngineAccess, progress: LoadProgress, *, default_model: str) -> None:
+        self._access = access
         self._progress = progress
         self._default_model = default_model
-        self._clock = clock
-        self._after_change = after_change
+        self._clock = access.clock
         self._reset = Operation("session-reset")
 
     def routes(self) -> tuple[Route, ...]:
@@ -100,7 +82,7 @@ class Session:
         """Unload all, then load; ends when the model is seen loaded, or the load fails."""
         body = call.body_as(NamedModel)
         name = body.checked_name() if body.is_given else self._default_model
-        require_up(self._engine.snapshot, self._clock.mono())
+        self._access.require_up()
         if self._reset.is_running:
             raise AlreadyRunning("A session reset is under way already; wait for its end.")
         return Reply(await self._reset.run(lambda: self._unload_and_load(name)))
@@ -118,7 +100,7 @@ class Session:
         except ModelNotFound:
             raise _not_installed(name) from None
         finally:
-            self._after_change()
+            self._access.models_changed()
         return ResetView(
             message=f"Session reset, reloaded {name}",
             model=name,
@@ -128,13 +110,13 @@ class Session:
         )
 
     async def _require_installed(self, name: str) -> None:
-        self._catalogue.invalidate()
-        view = await self._catalogue.models(timeout_s=LIST_S)
+        self._access.catalogue.invalidate()
+        view = await self._access.catalogue.models(timeout_s=LIST_S)
         if not any(same_model(model.name, name) for model in view.models):
             raise _not_installed(name)
 
     async def _unload_all(self) -> Unloaded:
-        unloaded = await self._residency.unload_all(bound_s=UNLOAD_S, is_forced=False)
+        unloaded = await self._access.residency.unload_all(bound_s=UNLOAD_S, is_forced=False)
         if unloaded.still_loaded:
             busy = ", ".join(model.name for model in unloaded.still_loaded)
             raise ModelBusy(
@@ -145,12 +127,12 @@ class Session:
 
     async def _load(self, name: str) -> LoadedModel:
         """The model, seen loaded; a load without progress for 300 s, or whose engine is gone, is given up."""
-        generation = self._engine.snapshot.generation
-        load = asyncio.ensure_future(self._residency.load(name, options={}))
+        generation = self._access.engine.snapshot.generation
+        load = asyncio.ensure_future(self._access.residency.load(name, options={}))
         seen, moved_mono = await self._progress.mark(), self._clock.mono()
         try:
             while not (await asyncio.wait({load}, timeout=LOOK_EVERY_S))[0]:
-                if self._engine.snapshot.generation != generation:
+                if self._access.engine.snapshot.generation != generation:
                     raise EngineDown("Ollama ended while it loaded the model; GET /health says why.")
                 mark = await self._progress.mark()
                 if mark != seen:

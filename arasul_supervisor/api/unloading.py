@@ -6,23 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.api.answers import Reply
-from arasul_supervisor.api.engine_state import require_up
+from arasul_supervisor.api.engine_state import in_mib
 from arasul_supervisor.api.routes import Route
 from arasul_supervisor.clock import rfc3339
 from arasul_supervisor.errors import EngineDown, EngineRefused, EngineSilent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from arasul_supervisor.api.engine_state import EngineAccess
     from arasul_supervisor.api.routes import Call
-    from arasul_supervisor.clock import Clock
-    from arasul_supervisor.ollama.residency import Residency, Unloaded
-    from arasul_supervisor.supervision.engine import Engine
-    from arasul_supervisor.telemetry.sampler import Sampler
+    from arasul_supervisor.ollama.residency import Unloaded
 
 CLEAR_BOUND_S: Final = 5.0
 UNLOAD_S: Final = 4.5
-MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +42,8 @@ class ClearedView:
 class Unloading:
     """Unloads all models; says only what was seen afterwards."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        residency: Residency,
-        *,
-        sampler: Sampler,
-        clock: Clock,
-        after_change: Callable[[], None],
-    ) -> None:
-        self._engine = engine
-        self._residency = residency
-        self._sampler = sampler
-        self._clock = clock
-        self._after_change = after_change
+    def __init__(self, access: EngineAccess) -> None:
+        self._access = access
 
     def routes(self) -> tuple[Route, ...]:
         """The one endpoint."""
@@ -86,16 +69,16 @@ class Unloading:
 
         :raises EngineSilent: the engine does not say what became of the models
         """
-        require_up(self._engine.snapshot, self._clock.mono())
-        done = await self._residency.unload_all(bound_s=UNLOAD_S, is_forced=is_forced)
-        self._after_change()
+        self._access.require_up()
+        done = await self._access.residency.unload_all(bound_s=UNLOAD_S, is_forced=is_forced)
+        self._access.models_changed()
         return ClearedView(
             status="partial" if done.still_loaded else "success",
             message=_message(done),
             unloaded_models=tuple(model.name for model in done.unloaded),
             failed_models=tuple(model.name for model in done.still_loaded),
             freed_mb=in_mib(done.freed_bytes) or 0.0,
-            free_mb=in_mib(self._sampler.free_bytes()),
+            free_mb=self._access.free_mib(),
         )
 
     async def as_generate_answer(self) -> Reply:
@@ -104,7 +87,7 @@ class Unloading:
         return Reply(
             {
                 "model": "",
-                "created_at": rfc3339(self._clock.wall()),
+                "created_at": rfc3339(self._access.clock.wall()),
                 "response": "",
                 "done": True,
                 "done_reason": "unload",
@@ -112,11 +95,6 @@ class Unloading:
                 "failed_models": cleared.failed_models,
             }
         )
-
-
-def in_mib(n_bytes: int | None) -> float | None:
-    """MiB with one decimal; unknown stays unknown."""
-    return None if n_bytes is None else round(n_bytes / MIB, 1)
 
 
 def _message(done: Unloaded) -> str:

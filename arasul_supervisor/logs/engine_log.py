@@ -26,6 +26,7 @@ RING_LINES: Final = 5_000
 PAGE_LINES: Final = 5_000
 PIECE_BYTES: Final = 16 * 1024  # looked through in one go: some ms even when every line is a candidate
 TURN_S: Final = 0.002  # then the loop gets its turn
+BEHIND_BYTES: Final = 8 * 1024 * 1024  # so far behind, stdout goes without, that the file may have all
 TAIL_BYTES: Final = 256 * 1024
 SKIP_NOTE: Final = b"arasul-supervisor: %d lines skipped: the engine wrote faster than they can be copied\n"
 DRAIN_BYTES: Final = 16 * 1024 * 1024  # read at most at the end of the daemon
@@ -36,6 +37,9 @@ class Sink(Protocol):
 
     def write_engine(self, block: LogBlock) -> None:
         """Takes lines without ever waiting."""
+
+    def drop(self, n_lines: int) -> None:
+        """Counts lines that are not passed on."""
 
 
 class Report(Protocol):
@@ -193,7 +197,10 @@ class EngineLog:
             self._ring.next_seq, at, generation, screened.data, screened.n_lines, screened.matches
         )
         self._ring.append(block)
-        self._passed_on.write_engine(block)
+        if self._follower.lag_bytes > BEHIND_BYTES:
+            self._passed_on.drop(block.n_lines)
+        else:
+            self._passed_on.write_engine(block)
         found = self._findings.get(generation)
         if found and block.matches:
             texts = block.texts()

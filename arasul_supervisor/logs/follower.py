@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-READ_BYTES: Final = 256 * 1024
+READ_BYTES: Final = 512 * 1024  # each read hands the interpreter lock over several times: not too small
 LAG_BYTES: Final = 64 * 1024 * 1024
 RESUME_BYTES: Final = 1024 * 1024  # where reading goes on after a skip: this far before the end
 PAUSE_S: Final = 0.9  # a line without an end is shown after this; just below the net of the wake-up
@@ -144,11 +144,10 @@ class Follower:
         """
         if self._spool is None or generation != self._generation:
             return self._unopened(limit_bytes, generation)
-        size = self._spool.size_bytes()
-        is_whole = size - self._spool.offset <= limit_bytes
-        start = self._spool.offset if is_whole else size - limit_bytes
-        beginning = self._splitter.partial if is_whole else b""
-        return lines_of(beginning + self._spool.peek(limit_bytes, start=start), is_whole=is_whole)
+        try:
+            return self._unread_of(self._spool, limit_bytes)
+        except OSError:
+            return None
 
     def close(self, *, last: Callable[[], None]) -> None:
         """Lets go of files and thread; `last` is what the thread does at its end. What was not read stays."""
@@ -179,6 +178,13 @@ class Follower:
             self._wakeup.watch(path)
             return self._spool
         return None
+
+    def _unread_of(self, spool: SpoolReader, limit_bytes: int) -> tuple[bytes, bool]:
+        size = spool.size_bytes()
+        is_whole = size - spool.offset <= limit_bytes
+        start = spool.offset if is_whole else size - limit_bytes
+        beginning = self._splitter.partial if is_whole else b""
+        return lines_of(beginning + spool.peek(limit_bytes, start=start), is_whole=is_whole)
 
     async def _skip(self, spool: SpoolReader) -> Lines:
         end = spool.size_bytes() - min(RESUME_BYTES, self._lag_limit_bytes // 2)

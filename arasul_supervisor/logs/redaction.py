@@ -41,9 +41,9 @@ SECRETS: Final = (
     Secret("prompt=", re.compile(r"(\bprompt=)(?:\"(?:\\.|[^\"\\])*\"?|\S+)")),
     # env="map[… HTTPS_PROXY:http://user:PASSWORD@host:3128 …]"; Go takes a proxy without a scheme too
     Secret("_proxy", re.compile(r"(_proxy[:=])(?:(?!\s\w{1,80}:|_proxy[:=])[^\"\n])*(?=@)", re.IGNORECASE)),
-    # scheme://user:pass@host, scheme://token@host: to the last @, a password may hold one
-    Secret("://", re.compile(r"((?<=\w)://)(?:(?!://)(?:\\.|[^\s\"\\]))*(?=@)")),
-    Secret("://", re.compile(r"((?<=\w)://[^\s/:@]*:)[^\s@]*(?= \[cut @)")),
+    # scheme://user:pass@host, scheme://token@host: to the last @, a password may hold one.
+    # An address that is cut may have been cut in the password. No run goes past the next ://, or it were quadratic.
+    Secret("://", re.compile(r"((?<=\w)://)(?:(?!://)(?:\\.|[^\s\"\\]))*(?=@| \[cut @)")),
     Secret(
         "authorization",
         re.compile(

@@ -170,7 +170,7 @@ RAW_RULES: Final = (
 
     # reasons of a model file, before the verdict of the load
     _rule("model_unsupported", "error",
-          FUNCTION + r"error loading model: .*unknown model architecture: '(?P<name>[^']*)'",
+          FUNCTION + r"error loading model: unknown model architecture: '(?P<name>[^']*)'",
           "The engine does not know the model architecture {name}. Update Ollama."),
     _rule("model_damaged", "error", FUNCTION + r"error (?:loading model: |reading tensor)(?P<why>.*)",
           "A model file is damaged or does not fit this engine: {why}. Pull that model again."),
@@ -207,6 +207,8 @@ FALSE_ALARMS: Final = tuple(re.compile(pattern) for pattern in (
 METADATA: Final = ("llama_model_loader: - ", "print_info: ", "example_format: ")
 SLOG: Final = re.compile(r"time=\S+ level=\S+ source=\S+ msg=")
 
+LOOKED_AT_CHARS: Final = 8 * 1024  # of a longer line; a client can write long ones
+
 START_OUTCOMES: Final = frozenset(
     {"port_in_use", "bad_address", "port_forbidden", "home_unset", "disk_full", "store_unwritable"}
 )
@@ -215,7 +217,7 @@ LAST_RESORTS: Final = ("start_failed", "panic")
 
 def classify(text: str) -> Match | None:
     """What this line says, or None for a line that says nothing of note."""
-    text = without_colours(text)
+    text = without_colours(text[:LOOKED_AT_CHARS])
     if text.startswith(METADATA):
         return None
     slog = SLOG.match(text)

@@ -79,6 +79,10 @@ class StdoutWriter:
         """Takes lines of the engine; they are made ready by the thread."""
         self._put(block, len(block.data), block.n_lines)
 
+    def drop(self, n_lines: int) -> None:
+        """Counts lines that the caller keeps from stdout in a flood."""
+        self._dropped_before += n_lines
+
     def close(self, *, timeout_s: float) -> None:
         """Writes what waits, for so long at most. A reader that does not read cannot hold us."""
         thread, self._thread = self._thread, None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 LIMIT_S = 10.0
 
@@ -79,6 +82,17 @@ class RawClient:
             body += (await self.reader.readexactly(size + 2))[:-2]
         await self.reader.readline()
         return body
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], *, limit_s: float = LIMIT_S) -> None:
+    """Return once the condition holds, looking every 5 ms; fail past the limit."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        holds = condition()
+        if holds if isinstance(holds, bool) else await holds:
+            return
+        await asyncio.sleep(0.005)
+    pytest.fail(f"not within {limit_s:g} s")
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ import socket
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arasul_supervisor.api.compose import build_resources
@@ -22,9 +21,11 @@ from arasul_supervisor.ollama.residency import Residency
 from arasul_supervisor.settings import load_settings
 from arasul_supervisor.supervision.snapshot import Snapshot, State, Wanted
 from arasul_supervisor.telemetry.gpu_check import GpuCheck
+from tests.api.raw import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
 
     from arasul_supervisor.logs.findings import Finding
 
@@ -83,8 +84,7 @@ class StubEngine:
         return await self.start()
 
     async def wait_until(self, predicate: Callable[[Snapshot], bool]) -> Snapshot:
-        while not predicate(self.snapshot):
-            await asyncio.sleep(0.01)
+        await eventually(lambda: predicate(self.snapshot), limit_s=60)
         return self.snapshot
 
     async def kill_runners(self) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from arasul_supervisor.api import process as process_api
 from arasul_supervisor.supervision.snapshot import State, Wanted
-from tests.api.raw import ask, connection
+from tests.api.raw import ask, connection, eventually
 from tests.api.stubs import UP, api_under_test
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ async def control(fake_engine: FakeEngine, modes: str) -> None:
 
 async def asked_paths(fake_engine: FakeEngine) -> list[str]:
     return [request["target"] for request in await asyncio.to_thread(fake_engine.requests)]
+
+
+async def was_asked(fake_engine: FakeEngine, path: str) -> bool:
+    return path in await asked_paths(fake_engine)
 
 
 @pytest.mark.parametrize("state", [s for s in State if s is not State.RUNNING])
@@ -190,8 +194,7 @@ async def test_a_second_session_reset_is_told_that_one_is_under_way(
     await control(fake_engine, "delay,path=/api/generate,s=1")
     async with api_under_test(engine_port) as api:
         first = asyncio.create_task(ask(api.port, "POST", "/api/session/reset", b'{"model":"tiny"}'))
-        while "/api/generate" not in await asked_paths(fake_engine):
-            await asyncio.sleep(0.01)
+        await eventually(lambda: was_asked(fake_engine, "/api/generate"))
         second = await ask(api.port, "POST", "/api/session/reset", b'{"model":"tiny"}')
 
         assert (second.status, second.json()["code"]) == (409, "already_running")
@@ -218,8 +221,7 @@ async def test_a_recovery_of_a_frozen_engine_kills_runners_then_restarts_it(
     await control(fake_engine, "freeze")
     async with api_under_test(engine_port) as api:
         recovery = asyncio.create_task(ask(api.port, "POST", "/api/gpu/recover", limit_s=15))
-        while "restart" not in api.engine.asked:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: "restart" in api.engine.asked)
         await control(fake_engine, "")
         api.engine.become(generation=2)
         answer = await recovery
@@ -280,14 +282,10 @@ async def test_a_pull_ends_with_its_client_only_on_request(
                 b"POST /api/models/pull HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
             )
             await client.send(body)
-            while "/api/pull" not in await asked_paths(fake_engine):
-                await asyncio.sleep(0.01)
+            await eventually(lambda: was_asked(fake_engine, "/api/pull"))
         (job,) = api.pulls.jobs()
-        end = time.monotonic() + 1.0
-        while job.view().state != state and time.monotonic() < end:
-            await asyncio.sleep(0.01)
 
-        assert job.view().state == state
+        await eventually(lambda: job.view().state == state)
 
 
 async def test_a_purge_removes_the_parts_of_that_pull_and_nothing_else(
@@ -297,8 +295,7 @@ async def test_a_purge_removes_the_parts_of_that_pull_and_nothing_else(
     async with api_under_test(engine_port, store=tmp_path) as api:
         begun = await ask(api.port, "POST", "/api/models/pull", b'{"model":"fresh","background":true}')
         job = api.pulls.job(begun.json()["id"])
-        while not job.progress.digests:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: bool(job.progress.digests))
         mine = job.progress.digests[0].replace(":", "-")
         names = [f"{mine}-partial", f"{mine}-partial-0", mine, f"sha256-{'0' * 64}-partial"]
         await asyncio.to_thread(_write_blobs, tmp_path / "blobs", names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from arasul_supervisor.logs.prefilter import is_candidate
@@ -26,7 +28,7 @@ PRIVATE = [
         "pull from https://SECRETTOKEN@reg.example/v2/", "@reg.example/v2/", id="a token as the user"
     ),
     pytest.param(
-        "http://u:SECRETPW [cut @ 64 KiB]", "http://u:[redacted] [cut @", id="an address cut in the password"
+        "http://u:SECRETPW [cut @ 64 KiB]", "http://[redacted] [cut @", id="an address cut in the password"
     ),
     pytest.param(
         "common_chat_peg_parse: unparsed peg-native output: SECRET", "output: [redacted]", id="model output"
@@ -131,3 +133,13 @@ def test_bytes_that_are_no_text_survive_beside_a_secret() -> None:
 def test_a_block_without_anything_private_is_passed_on_as_it_is() -> None:
     block = b"a\nb\n"
     assert screen(block, is_private=False).data is block
+
+
+@pytest.mark.parametrize(
+    "word", ["a://", "a://@", "_proxy:", 'api_key="', "authorization: ", "error loading model: ", ": x"]
+)
+def test_a_hostile_line_costs_no_more_than_its_length(word: str) -> None:
+    line = ("foo: CUDA error: " + word * 20_000)[:65_535] + "\n"
+    began_s = time.process_time()
+    screen(line.encode(), is_private=False)
+    assert time.process_time() - began_s < 1.0  # a quadratic pattern takes 2 to 5 s
