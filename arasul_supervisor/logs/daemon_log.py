@@ -114,7 +114,7 @@ def _renderer(log_format: LogFormat, writer: StdoutWriter) -> Render:
     import structlog
 
     if log_format == "json":
-        as_json = structlog.processors.JSONRenderer()
+        as_json = structlog.processors.JSONRenderer(separators=(",", ":"))
         return lambda record: str(as_json(None, "", record))
     console = structlog.dev.ConsoleRenderer(colors=writer.is_terminal, pad_event_to=24, timestamp_key="at")
 

@@ -392,8 +392,8 @@ async def test_while_the_engine_is_not_up_the_answer_is_503_and_nothing_is_asked
         assert upstream.heads == []
 
 
-async def test_an_engine_that_is_gone_is_503() -> None:
-    async with api_under_test(1) as api:
+async def test_an_engine_that_is_gone_is_503(free_port: int) -> None:
+    async with api_under_test(free_port) as api:
         answer = await ask(api.port, "GET", "/v1/models")
 
         assert (answer.status, answer.json()["code"]) == (503, "engine_down")
