@@ -11,6 +11,7 @@ from arasul_supervisor.ollama.environment import (
     engine_command,
     engine_environment,
     engine_generation,
+    load_options,
     remember_version,
 )
 from arasul_supervisor.settings.places import home_folder
@@ -81,6 +82,10 @@ class LaunchPlan:
         )
         self._tell(environment.notes)
         return Launch(engine_command(binary), environment.variables, self._spools.path_for(generation))
+
+    def load_options(self) -> dict[str, int]:
+        """Runner options for loads made by us, for the engine that is known now."""
+        return load_options(self._settings, self.engine_version)
 
     def note_version(self, version: str | None) -> None:
         """Remember what the engine calls itself: the next start derives its settings for that generation."""

@@ -80,6 +80,7 @@ class Services:
             clock=clock,
             daemon_log=log,
             store=plan.model_store,
+            load_options=plan.load_options,
         )
         self._runner: Runner | None = None
 

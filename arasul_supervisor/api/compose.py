@@ -26,6 +26,7 @@ from arasul_supervisor.api.unloading import Unloading
 from arasul_supervisor.api.warmth import Warmth
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from arasul_supervisor.clock import Clock
@@ -52,10 +53,12 @@ def build_resources(
     sampler: Sampler,
     clock: Clock,
     daemon_log: EventLog,
+    load_options: Callable[[], Mapping[str, int]],
     store: Path | None = None,
 ) -> ManagementApi:
     """All of the management port, for `server.serve`.
 
+    :param load_options: runner options for the loads of a session reset
     :param store: the folder of the models, where it is known: what `?purge=true` looks into
     """
     warmth = Warmth(engine, catalogue, residency, clock=clock)
@@ -68,7 +71,12 @@ def build_resources(
     guard = Guard(settings)
     unloading = Unloading(access)
     pull_routes = Pulls(access, pulls, store=store)
-    session = Session(access, LoadProgress(engine, engine_log), default_model=settings.default_model)
+    session = Session(
+        access,
+        LoadProgress(engine, engine_log),
+        default_model=settings.default_model,
+        load_options=load_options,
+    )
     recovery = Recovery(access)
     sources = HealthSources(access, engine_log, default_model=settings.default_model)
     routes = (

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.telemetry.sampler import Sampler
 
 RETRY_AFTER_S: Final = 2
+REFRESH_S: Final = 0.4
 MIB: Final = 1024 * 1024
 
 
@@ -45,8 +46,9 @@ class EngineAccess:
         """
         require_up(self.engine.snapshot, self.clock.mono())
 
-    def free_mib(self) -> float | None:
-        """Free memory of the GPU (of the host where they share it)."""
+    async def free_mib(self) -> float | None:
+        """Free memory of the GPU (of the host where they share it), looked at now where the GPU answers in time."""
+        await self.sampler.refresh(timeout_s=REFRESH_S)
         return in_mib(self.sampler.free_bytes())
 
 

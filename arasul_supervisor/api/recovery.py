@@ -87,9 +87,9 @@ class Recovery:
         try:
             done = await self._access.residency.unload_all(bound_s=UNLOAD_S, is_forced=False)
             if done.was_clear:
-                return self._view(NONE, "No model was loaded; nothing was to do.")
+                return await self._view(NONE, "No model was loaded; nothing was to do.")
             if not done.still_loaded:
-                return self._view(
+                return await self._view(
                     UNLOADED, "Unloaded every model.", freed=done.unloaded, freed_bytes=done.freed_bytes
                 )
             before = (*done.unloaded, *done.still_loaded)
@@ -101,7 +101,7 @@ class Recovery:
         left = await self._unload_the_dead()
         if left is None or (left and not killed):
             return await self._restart(before, deadline_mono)
-        return self._view(
+        return await self._view(
             RUNNER_KILLED if killed else UNLOADED,
             f"Ended {killed} model runners by force." if killed else "Unloaded every model.",
             freed=_gone(before, left),
@@ -120,7 +120,7 @@ class Recovery:
         wait.cancel()
         is_answering = wait.done() and not wait.cancelled() and await self._is_answering()
         text = "Restarted Ollama" if is_answering else "Ollama is being restarted and does not answer yet"
-        return self._view(
+        return await self._view(
             ENGINE_RESTARTING,
             f"{text}: ending its runners did not help.",
             freed=before if is_answering else (),
@@ -144,7 +144,7 @@ class Recovery:
             return False
         return True
 
-    def _view(
+    async def _view(
         self,
         action: str,
         message: str,
@@ -160,7 +160,7 @@ class Recovery:
             status="success" if is_clear else "partial",
             message=message,
             freed_mb=in_mib(freed_bytes) or 0.0,
-            free_mb=self._access.free_mib(),
+            free_mb=await self._access.free_mib(),
             unloaded_models=tuple(model.name for model in freed),
             can_retry=can_retry,
             action=action,

@@ -23,6 +23,8 @@ from arasul_supervisor.errors import (
 from arasul_supervisor.ollama.names import same_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from arasul_supervisor.api.engine_state import EngineAccess
     from arasul_supervisor.api.load_progress import LoadProgress
     from arasul_supervisor.api.routes import Call
@@ -50,10 +52,18 @@ class ResetView:
 class Session:
     """Resets once at a time. A reset that has begun is carried to its end, also when its client leaves."""
 
-    def __init__(self, access: EngineAccess, progress: LoadProgress, *, default_model: str) -> None:
+    def __init__(
+        self,
+        access: EngineAccess,
+        progress: LoadProgress,
+        *,
+        default_model: str,
+        load_options: Callable[[], Mapping[str, int]],
+    ) -> None:
         self._access = access
         self._progress = progress
         self._default_model = default_model
+        self._load_options = load_options
         self._clock = access.clock
         self._reset = Operation("session-reset")
 
@@ -128,7 +138,7 @@ class Session:
     async def _load(self, name: str) -> LoadedModel:
         """The model, seen loaded; a load without progress for 300 s, or whose engine is gone, is given up."""
         generation = self._access.engine.snapshot.generation
-        load = asyncio.ensure_future(self._access.residency.load(name, options={}))
+        load = asyncio.ensure_future(self._access.residency.load(name, options=self._load_options()))
         seen, moved_mono = await self._progress.mark(), self._clock.mono()
         try:
             while not (await asyncio.wait({load}, timeout=LOOK_EVERY_S))[0]:

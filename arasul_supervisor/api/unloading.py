@@ -78,7 +78,7 @@ class Unloading:
             unloaded_models=tuple(model.name for model in done.unloaded),
             failed_models=tuple(model.name for model in done.still_loaded),
             freed_mb=in_mib(done.freed_bytes) or 0.0,
-            free_mb=self._access.free_mib(),
+            free_mb=await self._access.free_mib(),
         )
 
     async def as_generate_answer(self) -> Reply:

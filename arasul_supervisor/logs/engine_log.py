@@ -228,7 +228,7 @@ class EngineLog:
             n_left -= len(lines.data)
             await self._take(lines)
         if not self._follower.lag_bytes:
-            await self._take(await self._follower.finish())
+            await self._take(self._follower.finish())
 
 
 def texts_of(data: bytes) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -84,7 +83,7 @@ class Follower:
 
     async def read(self) -> Lines | None:
         """The next lines, or None when there are none now. Cancelled, it loses nothing."""
-        spool = self._spool or await self._open_next()
+        spool = self._spool or self._open_next()
         if spool is None:
             return None
         is_over = bool(self._waiting)  # asked before the read: what a dead engine wrote is then all there
@@ -104,20 +103,19 @@ class Follower:
             self._grew_mono = self._clock.mono()
             return Lines(self._generation, self._splitter.feed(chunk))
         if is_over:
-            return await self.finish()
+            return self.finish()
         is_paused = self._clock.mono() - self._grew_mono >= PAUSE_S
         flushed = self._splitter.flush() if is_paused else b""
         return Lines(self._generation, flushed) if flushed else None
 
-    async def finish(self) -> Lines:
-        """Ends the generation: gives the line that has no end, and removes the spool."""
+    def finish(self) -> Lines:
+        """Ends the generation: gives the line that has no end, and has the spool removed."""
         last = Lines(self._generation, self._splitter.end())
         spool, self._spool = self._spool, None
         if spool:
             if self._wakeup:
                 self._wakeup.watch(None)
-            with contextlib.suppress(OSError):  # the sweep of the next life takes what stays
-                await self.on_disk(spool.remove)
+            self._disk.submit(spool.remove)
         return last
 
     async def free(self) -> None:
@@ -135,7 +133,8 @@ class Follower:
 
     async def on_disk(self, call: Callable[..., T], *args: object) -> T:
         """Runs a call in the thread of the disk, after those before it; once submitted it runs, cancelled or not."""
-        return await asyncio.get_running_loop().run_in_executor(self._disk, call, *args)
+        # without the shield a cancellation would take a call that still queues out of the queue, and its lines with it
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._disk, call, *args))
 
     def unread(self, limit_bytes: int, *, generation: int) -> tuple[bytes, bool] | None:
         """What this generation has written and `read` has not given yet: the last of it, moving nothing.
@@ -160,11 +159,11 @@ class Follower:
         self._disk.submit(last)
         self._disk.shutdown(wait=False)
 
-    async def _open_next(self) -> SpoolReader | None:
+    def _open_next(self) -> SpoolReader | None:
         while self._waiting:
             generation, path = self._waiting[0]
             try:
-                self._spool = await self.on_disk(SpoolReader, path)
+                self._spool = SpoolReader(path)
             except OSError as error:
                 if len(self._waiting) == 1:
                     if not isinstance(error, FileNotFoundError):  # its engine may be about to start

@@ -7,6 +7,7 @@ over.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -113,8 +114,9 @@ class SpoolReader:
         self._freed = self.offset
 
     def remove(self) -> None:
-        """Removes the file and lets go of it."""
-        self.path.unlink(missing_ok=True)
+        """Removes the file and lets go of it. Where that fails the sweep of the next life takes it."""
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:

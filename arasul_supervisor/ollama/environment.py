@@ -35,6 +35,7 @@ __all__ = [
     "engine_generation",
     "engine_setting_problems",
     "load_checked_settings",
+    "load_options",
     "remember_version",
 ]
 
@@ -129,6 +130,16 @@ def engine_environment(
     for wish in (*_plain_wishes(settings, environ), *_gpu_wishes(settings, environ, version, gpus)):
         notes.extend(_grant(wish, variables, derived))
     return EngineEnvironment({**variables, **derived}, derived, tuple(notes))
+
+
+def load_options(settings: Settings, version: tuple[int, int, int] | None) -> dict[str, int]:
+    """Runner options for loads made by us: LLM_GPU_LAYERS where the engine has no variable for it (0.29 and older).
+
+    Empty otherwise: an option that differs from the loaded ones makes Ollama load the model anew.
+    """
+    if settings.gpu_layers is None or (version is not None and version >= LLAMA_SERVER_SINCE):
+        return {}
+    return {"num_gpu": settings.gpu_layers}
 
 
 def engine_setting_problems(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -121,6 +121,9 @@ class StubSampler:
     def gpu_check(self) -> GpuCheck:
         return GpuCheck("skipped", "This box has no GPU.", None)
 
+    async def refresh(self, *, timeout_s: float) -> None:
+        """Nothing answers here."""
+
     def free_bytes(self) -> int | None:
         return None
 
@@ -184,7 +187,12 @@ async def api_under_test(
         after_change=catalogue.invalidate,
     )
     # The stubs have the shape of what they stand for; the real classes have no common protocol.
-    parts: dict[str, Any] = {"engine_log": engine_log, "sampler": StubSampler(), "daemon_log": log}
+    parts: dict[str, Any] = {
+        "engine_log": engine_log,
+        "sampler": StubSampler(),
+        "daemon_log": log,
+        "load_options": dict,
+    }
     api = build_resources(
         settings,
         engine,  # type: ignore[arg-type]  # a stand-in

@@ -10,6 +10,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import pytest
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.errors import CannotRunHere
 from arasul_supervisor.logs.engine_log import EngineLog
+from arasul_supervisor.logs.follower import Follower
 from arasul_supervisor.logs.public_log import PublicLog
 from arasul_supervisor.logs.spool import SpoolFolder, SpoolReader, punch_hole
 from arasul_supervisor.logs.wakeup import open_inotify
@@ -238,6 +240,21 @@ async def test_an_end_in_the_middle_of_a_flood_writes_what_was_read_once(tmp_pat
     async with ground.running():
         await ground.until(lambda: ground.log.lines(1).next > 0)
     assert ground.public.read_bytes() == lines
+
+
+async def test_a_write_that_queues_is_done_though_its_caller_is_cancelled() -> None:
+    follower = Follower(SystemClock(), open_inotify)
+    may_go_on, done = threading.Event(), threading.Event()
+    slow = asyncio.create_task(follower.on_disk(may_go_on.wait, LIMIT_S))
+    queued = asyncio.create_task(follower.on_disk(done.set))
+    await asyncio.sleep(0)  # both are submitted, the second waits for the first
+    queued.cancel()
+    await asyncio.wait([queued])
+    may_go_on.set()
+    await slow
+    await follower.on_disk(lambda: None)  # the thread works in order
+    follower.close(last=lambda: None)
+    assert done.is_set()
 
 
 async def test_findings_come_with_their_generation(tmp_path: Path) -> None:

@@ -112,6 +112,18 @@ def test_the_default_model_is_what_a_session_reset_loads(daemon: DaemonFactory) 
     assert running.get("/api/info").json()["default_model"] == "tiny"
 
 
+def test_on_an_old_engine_the_gpu_layers_go_with_the_loads_made_by_us(
+    daemon: DaemonFactory, fake_engine: FakeEngine
+) -> None:
+    old = {"FAKE_OLLAMA_VERSION": "0.24.0", "LLM_MODEL": "tiny", "LLM_GPU_LAYERS": "20"}
+    running = daemon(env=old).wait_ready()
+    assert running.post("/api/session/reset").status == 200
+    loads = [
+        json.loads(asked["body"]) for asked in fake_engine.requests() if asked["target"] == "/api/generate"
+    ]
+    assert [load.get("options") for load in loads if load.get("keep_alive") != 0] == [{"num_gpu": 20}]
+
+
 def test_the_engine_listens_where_it_is_told(daemon: DaemonFactory, free_port: int) -> None:
     running = daemon(env={"OLLAMA_HOST": f"0.0.0.0:{free_port}"}).wait_ready()
     assert running.request("GET", "/api/version", port=free_port).status == 200

@@ -145,7 +145,13 @@ TestEngineWorld = EngineWorld.TestCase
     retries=st.integers(1, 200_000),
 )
 def test_no_pause_is_negative_or_beyond_the_cap(
-    short_lives: int, ran_s: float | None, cause: str | None, roll: float, base_s: float, max_s: float, retries: int
+    short_lives: int,
+    ran_s: float | None,
+    cause: str | None,
+    roll: float,
+    base_s: float,
+    max_s: float,
+    retries: int,
 ) -> None:
     policy = RestartPolicy(base_s=base_s, max_s=max_s, start_retries=retries)
     decision = next_start(short_lives, Life(ran_s, cause), policy, roll)

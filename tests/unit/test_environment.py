@@ -131,6 +131,21 @@ def test_what_the_user_sets_for_the_engine_beats_what_we_derive_and_is_noted(
     assert [note for note in engine.notes if note.startswith(f"{variable} is set") and beaten in note]
 
 
+@pytest.mark.parametrize(
+    ("environ", "version", "options"),
+    [
+        pytest.param({"LLM_GPU_LAYERS": "20"}, (0, 24, 0), {"num_gpu": 20}, id="old engine"),
+        pytest.param({"LLM_GPU_LAYERS": "20"}, None, {"num_gpu": 20}, id="unknown engine"),
+        pytest.param({"LLM_GPU_LAYERS": "20"}, (0, 34, 4), {}, id="new engine, which has a variable for it"),
+        pytest.param({}, (0, 24, 0), {}, id="all that fit"),
+    ],
+)
+def test_loads_made_by_us_carry_the_layers_where_the_engine_has_no_variable_for_them(
+    environ: dict[str, str], version: tuple[int, int, int] | None, options: dict[str, int]
+) -> None:
+    assert environment.load_options(load_settings({"HOME": "/h", **environ}), version) == options
+
+
 def test_layers_are_told_to_llama_server() -> None:
     assert derive({"LLM_GPU_LAYERS": "33"}).derived["LLAMA_ARG_N_GPU_LAYERS"] == "33"
 
