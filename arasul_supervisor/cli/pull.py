@@ -29,6 +29,7 @@ def add_parser(subparsers: Subparsers) -> None:
     """Adds the command."""
     parser = add_client_parser(subparsers, "pull", summary="download a model; Ctrl-C leaves it to the daemon")
     parser.add_argument("name", metavar="NAME", nargs="?", help="the daemon's default model when not given")
+    parser.add_argument("--insecure", action="store_true", help="the registry speaks plain HTTP")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     last: Mapping[str, object] = {}
     try:
         with _progress(args) as progress:
-            for last in _lines(daemon, name):
+            for last in _lines(daemon, name, is_insecure=args.insecure):
                 progress.show(last)
     except KeyboardInterrupt:
         note(_way_back(daemon, name))
@@ -71,7 +72,7 @@ def _progress(args: argparse.Namespace) -> Progress:
     return BarProgress()
 
 
-def _lines(daemon: Daemon, name: str) -> Iterator[Mapping[str, object]]:
+def _lines(daemon: Daemon, name: str, *, is_insecure: bool) -> Iterator[Mapping[str, object]]:
     """The lines of the pull to the last one.
 
     A silent stream is taken up anew once the daemon showed that it lives: who asks for a model that is being
@@ -79,9 +80,8 @@ def _lines(daemon: Daemon, name: str) -> Iterator[Mapping[str, object]]:
     """
     while True:
         try:
-            yield from daemon.stream(
-                "POST", "/api/models/pull", body={"model": name, "stream": True}, timeout_s=SILENCE_S
-            )
+            body = {"model": name, "stream": True, **({"insecure": True} if is_insecure else {})}
+            yield from daemon.stream("POST", "/api/models/pull", body=body, timeout_s=SILENCE_S)
         except Silent:
             daemon.get("/livez")
         else:

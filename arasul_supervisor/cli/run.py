@@ -18,7 +18,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "run",
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog="Exit codes: 0 asked to stop, 2 bad settings, 70 gave up, 71 cannot run here, 72 GPU gone.",
+        epilog="Exit codes: 0 asked to stop, 2 bad settings, 70 gave up, 71 cannot run here.",
     )
 
 
