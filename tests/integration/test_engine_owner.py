@@ -1,0 +1,191 @@
+"""The engine's owner by itself, over real processes: what the daemon from outside cannot be brought to show."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from arasul_supervisor.clock import SystemClock
+from arasul_supervisor.supervision.child import Launch
+from arasul_supervisor.supervision.engine import Engine
+from arasul_supervisor.supervision.init import Reaper, become_subreaper
+from arasul_supervisor.supervision.restart_policy import RestartPolicy
+from arasul_supervisor.supervision.runners import descendants
+from arasul_supervisor.supervision.snapshot import Snapshot, State, Wanted
+from arasul_supervisor.supervision.strays import MARKER_VARIABLE, Stray
+from arasul_supervisor.supervision.tree import TreeEnd
+from arasul_supervisor.supervision.wiring import EngineLimits, EngineWiring
+from tests.engine.daemon import send
+from tests.engine.processes import is_alive, pick_free_port
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    import pytest
+
+    from tests.engine.fake import FakeEngine
+
+MARKER = "0123456789abcdef0123456789abcdef:test"
+
+
+class Told:
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def debug(self, event: str, **_fields: object) -> None:
+        self.events.append(event)
+
+    info = warning = error = debug
+
+
+@asynccontextmanager
+async def owned(
+    fake: FakeEngine, modes: str = "", *, policy: RestartPolicy | None = None, strays: Sequence[Stray] = ()
+) -> AsyncIterator[Engine]:
+    """An engine with its owner, without a daemon around it; stopped at the end."""
+    loop, port, reaper = asyncio.get_running_loop(), pick_free_port(), Reaper()
+    become_subreaper()
+    reaper.install(loop)
+    environment = {"PATH": os.defpath, "OLLAMA_HOST": f"127.0.0.1:{port}", MARKER_VARIABLE: MARKER}
+    environment.update(fake.environment(modes))
+    engine = Engine(
+        EngineWiring(
+            lambda n: Launch((str(fake.binary), "serve"), environment, fake.folder / f"spool-{n}"),
+            lambda _lines: None,
+            lambda line: line,
+            lambda _code: None,
+        ),
+        EngineLimits("127.0.0.1", port, startup_s=10, stop_s=1, grace_s=300),
+        policy or RestartPolicy(stable_s=0),
+        marker=MARKER,
+        reaper=reaper,
+        clock=SystemClock(),
+        log=Told(),
+    )
+    owner = loop.create_task(engine.run(strays))
+    try:
+        yield engine
+        await asyncio.wait_for(engine.stop(), 10)
+    finally:
+        owner.cancel()
+        await asyncio.gather(owner, return_exceptions=True)
+        reaper.uninstall(loop)
+
+
+async def until(engine: Engine, state: State, *, generation: int = 0) -> Snapshot:
+    """Wait for that state in at least that generation."""
+    wanted = engine.wait_until(lambda seen: seen.state is state and seen.generation >= generation)
+    return await asyncio.wait_for(wanted, 10)
+
+
+async def test_strays_that_nothing_ends_are_fatal_and_nothing_is_started_beside_them(
+    fake_engine: FakeEngine,
+) -> None:
+    async with owned(fake_engine, strays=[Stray(4194303, "llama-server", "nvidia_ioctl")]) as engine:
+        seen = await until(engine, State.FATAL)
+        assert seen.failure is not None
+        assert seen.failure.code == "unkillable"
+        assert "4194303" in seen.failure.sentence
+        assert "nvidia_ioctl" in seen.failure.sentence
+        assert fake_engine.lives() == []
+
+
+async def test_once_they_are_gone_a_start_on_command_succeeds(fake_engine: FakeEngine) -> None:
+    async with owned(fake_engine, strays=[Stray(4194303, "llama-server", "?")]) as engine:
+        await until(engine, State.FATAL)
+        seen = await asyncio.wait_for(engine.start(), 10)
+        assert seen.state is State.RUNNING
+        assert seen.failure is None
+
+
+async def test_a_tree_that_survives_is_fatal_until_it_goes_and_then_the_engine_comes_back(
+    fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truly, holds = TreeEnd.advance, asyncio.Event()
+    monkeypatch.setattr(TreeEnd, "advance", lambda tree, reaper: truly(tree, reaper) and holds.is_set())
+    monkeypatch.setattr("arasul_supervisor.supervision.generation._UNKILLABLE_S", 0.1)
+    async with owned(fake_engine) as engine:
+        first = await until(engine, State.RUNNING)
+        os.kill(first.pid or 0, signal.SIGKILL)
+        seen = await until(engine, State.FATAL)
+        assert seen.failure is not None
+        assert seen.failure.code == "unkillable"
+        assert seen.generation == 1
+        holds.set()
+        again = await until(engine, State.RUNNING, generation=2)
+        assert again.failure is None
+
+
+async def test_a_stop_during_starting_ends_it_and_it_stays_down(fake_engine: FakeEngine) -> None:
+    async with owned(fake_engine, "slow_start,after_s=5") as engine:
+        starting = await until(engine, State.STARTING)
+        seen = await asyncio.wait_for(engine.stop(), 5)
+        assert (seen.state, seen.wanted) == (State.STOPPED, Wanted.DOWN)
+        assert not is_alive(starting.pid or 0)
+
+
+async def test_a_start_during_stopping_is_a_new_generation_once_the_old_one_is_gone(
+    fake_engine: FakeEngine,
+) -> None:
+    async with owned(fake_engine, "slow_stop,after_s=0.3") as engine:
+        first = await until(engine, State.RUNNING)
+        engine.ask_stop()
+        await until(engine, State.STOPPING)
+        seen = await asyncio.wait_for(engine.start(), 10)
+        assert (seen.state, seen.generation) == (State.RUNNING, 2)
+        assert not is_alive(first.pid or 0)
+
+
+async def test_a_second_stop_waits_for_the_same_end(fake_engine: FakeEngine) -> None:
+    async with owned(fake_engine, "slow_stop,after_s=0.3") as engine:
+        await until(engine, State.RUNNING)
+        seen = await asyncio.wait_for(asyncio.gather(engine.stop(), engine.stop()), 5)
+        assert [snapshot.state for snapshot in seen] == [State.STOPPED, State.STOPPED]
+
+
+async def test_a_stop_in_the_pause_before_the_next_start_is_a_stop(fake_engine: FakeEngine) -> None:
+    policy = RestartPolicy(base_s=30, start_retries=9)
+    async with owned(fake_engine, "crash,message=boom", policy=policy) as engine:
+        waiting = await asyncio.wait_for(engine.wait_until(lambda seen: seen.next_attempt_at is not None), 10)
+        seen = await asyncio.wait_for(engine.stop(), 5)
+        assert seen.state is State.STOPPED
+        assert seen.next_attempt_at is None
+        assert seen.generation == waiting.generation
+
+
+async def test_a_start_in_the_pause_begins_at_once_and_forgets_the_short_lives(
+    fake_engine: FakeEngine,
+) -> None:
+    policy = RestartPolicy(base_s=30, start_retries=9)
+    async with owned(fake_engine, "crash,message=boom|crash,message=boom|healthy", policy=policy) as engine:
+        await asyncio.wait_for(engine.wait_until(lambda seen: seen.next_attempt_at is not None), 10)
+        seen = await asyncio.wait_for(engine.start(), 10)
+        assert (seen.state, seen.short_lives, seen.restarts) == (State.RUNNING, 0, 1)
+
+
+async def test_many_commands_at_once_settle_and_never_make_two_engines(fake_engine: FakeEngine) -> None:
+    async with owned(fake_engine, "helpers,count=1;escape,count=1") as engine:
+        await until(engine, State.RUNNING)
+        commands = [engine.restart, engine.start, engine.stop] * 7
+        await asyncio.wait_for(asyncio.gather(*(command() for command in commands)), 15)
+        seen = await asyncio.wait_for(engine.start(), 10)
+        assert seen.state is State.RUNNING
+        assert [pid for pid in fake_engine.lives() if is_alive(pid)] == [seen.pid]
+
+
+async def test_runners_are_ended_without_the_engine(fake_engine: FakeEngine) -> None:
+    async with owned(fake_engine, "runners") as engine:
+        seen = await until(engine, State.RUNNING)
+        port = int(fake_engine.dump()["environ"]["OLLAMA_HOST"].rpartition(":")[2])
+        load = {"model": "tiny", "keep_alive": 300}
+        assert (await asyncio.to_thread(send, port, "POST", "/api/generate", body=load)).status == 200
+        (runner,) = descendants(seen.pid or 0)
+        assert await engine.kill_runners() == 1
+        assert not is_alive(runner)
+        assert is_alive(seen.pid or 0)
+        assert engine.snapshot.generation == 1
