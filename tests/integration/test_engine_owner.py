@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from tests.engine.fake import FakeEngine
 
+PR_SET_CHILD_SUBREAPER = 36
 MARKER = "0123456789abcdef0123456789abcdef:test"
 
 
@@ -49,7 +51,7 @@ async def owned(
 ) -> AsyncIterator[Engine]:
     """An engine with its owner, without a daemon around it; stopped at the end."""
     loop, port, reaper = asyncio.get_running_loop(), pick_free_port(), Reaper()
-    become_subreaper()
+    become_subreaper()  # and no longer at the end: orphans of later tests are not this process's
     reaper.install(loop)
     environment = {"PATH": os.defpath, "OLLAMA_HOST": f"127.0.0.1:{port}", MARKER_VARIABLE: MARKER}
     environment.update(fake.environment(modes))
@@ -75,6 +77,7 @@ async def owned(
         owner.cancel()
         await asyncio.gather(owner, return_exceptions=True)
         reaper.uninstall(loop)
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 async def until(engine: Engine, state: State, *, generation: int = 0) -> Snapshot:

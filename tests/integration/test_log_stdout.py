@@ -71,11 +71,18 @@ def test_a_full_pipe_holds_nobody_and_the_dropped_lines_are_said_when_it_is_read
     took_s = time.monotonic() - began
     assert took_s < 2.0
     assert writer.dropped_lines > 4_000
-    read = pipe.read_until(lambda read: b"stdout_lines_dropped" in read and read.endswith(b"\n"))
-    notes = [json.loads(line) for line in read.splitlines() if line.startswith(b"{")]
-    assert sum(note["lines"] for note in notes) == writer.dropped_lines
+    before = pipe.read_until(lambda read: b"stdout_lines_dropped" in read and read.endswith(b"\n"))
+    writer.write("the reader is back")  # what was dropped last is said behind the next line
+    writer.write("and reads on")
+    after = pipe.read_until(lambda read: read.endswith(b"and reads on\n"))
+    assert _noted_lines(before + after) == writer.dropped_lines
     pipe.close_reader()
     writer.close(timeout_s=LIMIT_S)
+
+
+def _noted_lines(read: bytes) -> int:
+    notes = [json.loads(line) for line in read.splitlines() if line.startswith(b"{")]
+    return sum(note["lines"] for note in notes)
 
 
 def test_closing_waits_no_longer_than_told_for_a_reader_that_does_not_read() -> None:
