@@ -25,6 +25,7 @@ from arasul_supervisor.logs.rules import explain_exit
 from arasul_supervisor.logs.spool import SpoolFolder
 from arasul_supervisor.logs.stdout import StdoutWriter, log_format_for
 from arasul_supervisor.ollama.environment import GpuMemory, load_checked_settings
+from arasul_supervisor.process_ground import raise_descriptor_limit
 from arasul_supervisor.settings import SettingsError, warnings_for
 from arasul_supervisor.settings.bind import reachable_host
 from arasul_supervisor.supervision import strays
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Coroutine, Mapping
 
+    from arasul_supervisor.process_ground import EarlySignals
     from arasul_supervisor.services import Services
     from arasul_supervisor.settings import Settings
     from arasul_supervisor.supervision.snapshot import Snapshot
@@ -61,8 +63,12 @@ _NO_ENGINE = (
 )
 
 
-def run(environ: Mapping[str, str]) -> int:
-    """Run the daemon until it is told to end; the exit code of the contract (§3)."""
+def run(environ: Mapping[str, str], early: EarlySignals) -> int:
+    """Run the daemon until it is told to end; the exit code of the contract (§3).
+
+    :param early: what was asked while the daemon's modules were imported
+    """
+    raise_descriptor_limit()
     try:
         settings = load_checked_settings(environ)
     except SettingsError as error:
@@ -77,7 +83,7 @@ def run(environ: Mapping[str, str]) -> int:
         sock = management_port.listen(settings.host, settings.port)
         if settings.engine_binary is None:
             raise CannotRunHere(_NO_ENGINE)
-        daemon = Daemon(settings, environ, sock, log)
+        daemon = Daemon(settings, environ, sock, log, early)
     except CannotRunHere as error:
         log.flush_plain()
         sys.stderr.write(f"arasul-supervisor: {error.sentence}\n")
@@ -94,8 +100,9 @@ class Daemon:
         environ: Mapping[str, str],
         sock: socket.socket,
         log: DaemonLog,
+        early: EarlySignals,
     ) -> None:
-        self._settings, self._sock, self._log = settings, sock, log
+        self._settings, self._sock, self._log, self._early = settings, sock, log, early
         self._clock, self._reaper = SystemClock(), Reaper()
         self._writer = StdoutWriter(log_format=log_format_for(settings.log_format), clock=self._clock)
         self._marker = marker_of_this_life(settings.state_dir)
@@ -118,6 +125,9 @@ class Daemon:
         loop = asyncio.get_running_loop()
         self._left: asyncio.Future[int] = loop.create_future()
         survivors = self._become_parent(loop)
+        if self._early.asked is not None:
+            self._reaper.uninstall(loop)
+            return EXIT_ASKED
         guardian = Guardian(self._marker, self._reaper, self._log)
         if os.getpid() != 1:
             guardian.start()

@@ -83,7 +83,7 @@ def why_down(snapshot: Snapshot) -> str:
         State.STOPPED: "Ollama is not running.",
         State.STARTING: "Ollama is starting and does not answer yet.",
         State.STOPPING: "Ollama is being stopped.",
-        State.BACKOFF: f"Ollama ended {snapshot.short_lives} times shortly after its start and is started again.",
+        State.BACKOFF: f"Ollama has ended and is started again: {snapshot.decision}.",
         State.FATAL: f"Ollama is not started again: {snapshot.decision}.",
     }
     return words[snapshot.state]

@@ -155,7 +155,7 @@ class Recovery:
         can_retry: bool = True,
     ) -> RecoveredView:
         if freed_bytes is None:
-            freed_bytes = sum(model.size_bytes for model in freed)
+            freed_bytes = sum(map(self._access.residency.held_bytes, freed))
         return RecoveredView(
             status="success" if is_clear else "partial",
             message=message,

@@ -8,6 +8,8 @@ does not cancel handlers whose client has gone, and waits 60 s at its end. Its l
 from __future__ import annotations
 
 import asyncio
+import resource
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -29,6 +31,7 @@ HEAD_S: Final = 10.0
 IDLE_S: Final = 75.0
 LINGER_S: Final = 2.0
 SHUTDOWN_S: Final = 0.25
+RESERVED_DESCRIPTORS: Final = 48  # 18 are open on an idle daemon; a restart needs a handful more
 BACKLOG: Final = 512
 MAX_LINE_BYTES: Final = 32 * 1024
 
@@ -41,19 +44,40 @@ class Request(web.BaseRequest):
         response.headers.popall("Server", None)
 
 
+@dataclass(slots=True)
+class Crowd:
+    """How many clients are connected, and how many may be."""
+
+    limit: int
+    n_open: int = 0
+
+
+def connection_limit() -> int:
+    """Clients that may be connected at once: each may need a second descriptor, for its request to the engine."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(8, (soft - RESERVED_DESCRIPTORS) // 2)
+
+
 class Connection(web.RequestHandler):
     """One client's connection: malformed HTTP is answered in our shape, half a request ends after 10 s."""
 
-    __slots__ = ("_body", "_head_timer")
+    __slots__ = ("_body", "_crowd", "_head_timer")
 
-    def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+    def __init__(
+        self, manager: web.Server, crowd: Crowd, *, loop: asyncio.AbstractEventLoop, **options: Any
+    ) -> None:
         # `options` are aiohttp's own, passed through by `web.Server`
         super().__init__(manager, loop=loop, **options)
+        self._crowd = crowd
         self._head_timer: asyncio.TimerHandle | None = None
         self._body: StreamReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._crowd.n_open += 1
+        if self._crowd.n_open > self._crowd.limit:
+            self.force_close()  # the engine, its log and its pidfd need descriptors too
+            return
         self._head_timer = self._loop.call_later(HEAD_S, self._end_slow_head)
 
     def data_received(self, data: bytes) -> None:
@@ -70,6 +94,7 @@ class Connection(web.RequestHandler):
             self._head_timer = self._loop.call_later(HEAD_S, self._end_slow_head)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._crowd.n_open -= 1
         self._disarm()
         super().connection_lost(exc)
 
@@ -112,10 +137,14 @@ class Connection(web.RequestHandler):
 
 
 class Server(web.Server):
-    """Makes our kind of connection."""
+    """Makes our kind of connection, and only as many as leave descriptors for the rest of the daemon."""
+
+    def __init__(self, handler: Dispatch, **options: Any) -> None:
+        super().__init__(handler, **options)  # `options` are aiohttp's own
+        self._crowd = Crowd(limit=connection_limit())
 
     def __call__(self) -> web.RequestHandler:
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return Connection(self, self._crowd, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.ServerRunner):

@@ -11,6 +11,7 @@ from arasul_supervisor.api.engine_state import in_mib
 from arasul_supervisor.api.model_fields import NamedModel
 from arasul_supervisor.api.operations import Operation
 from arasul_supervisor.api.routes import Route
+from arasul_supervisor.api.unloading import still_loaded_sentence
 from arasul_supervisor.errors import (
     AlreadyRunning,
     EngineDown,
@@ -128,10 +129,9 @@ class Session:
     async def _unload_all(self) -> Unloaded:
         unloaded = await self._access.residency.unload_all(bound_s=UNLOAD_S, is_forced=False)
         if unloaded.still_loaded:
-            busy = ", ".join(model.name for model in unloaded.still_loaded)
             raise ModelBusy(
-                f"{busy} is still answering a request, so that the session was not reset.",
-                hint='Try again when it is done, or end it: POST /api/cache/clear {"force": true}.',
+                f"The session was not reset. {still_loaded_sentence(unloaded)}",
+                hint='POST /api/cache/clear {"force": true} ends it.',
             )
         return unloaded
 

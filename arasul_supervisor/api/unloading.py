@@ -102,7 +102,18 @@ def _message(done: Unloaded) -> str:
         return "LLM cache cleared (already clear: no model was loaded)"
     names = ", ".join(model.name for model in done.unloaded)
     if done.still_loaded:
-        busy = ", ".join(model.name for model in done.still_loaded)
-        gone = f"; unloaded {names}" if names else ""
-        return f'Still answering a request: {busy}, which will go when done{gone}. {{"force": true}} ends it now.'
+        gone = f" Unloaded {names}." if names else ""
+        return f'{still_loaded_sentence(done)}{gone} {{"force": true}} ends it now.'
     return f"LLM cache cleared: unloaded {names}"
+
+
+def still_loaded_sentence(done: Unloaded) -> str:
+    """Why models did not go: they answer a request, or were removed from the disk while they were loaded."""
+    deleted = ", ".join(model.name for model in done.deleted)
+    busy = ", ".join(model.name for model in done.still_loaded if model not in done.deleted)
+    sentences = []
+    if busy:
+        sentences.append(f"Still answering a request: {busy}, which will go when done.")
+    if deleted:
+        sentences.append(f"Deleted while loaded, so that Ollama cannot unload it: {deleted}.")
+    return " ".join(sentences)

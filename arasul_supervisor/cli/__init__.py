@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else USAGE
     try:
         code = _family(FAMILY_OF[args.command]).run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: started with stdout closed
+            sys.stdout.flush()
     except ArasulError as error:
         print(f"arasul-supervisor: {error.sentence}", file=sys.stderr)
         return int(getattr(error, "exit_code", 1))

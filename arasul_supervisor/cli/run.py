@@ -24,6 +24,12 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs until a signal or the restart policy ends it."""
-    from arasul_supervisor.app import run as run_daemon
+    from arasul_supervisor.process_ground import EarlySignals, open_missing_standard_descriptors
 
-    return run_daemon(os.environ)
+    open_missing_standard_descriptors()
+    early = EarlySignals()
+    early.install()
+
+    from arasul_supervisor.app import run as run_daemon  # 100 ms, in which a request to end must not be lost
+
+    return run_daemon(os.environ, early)

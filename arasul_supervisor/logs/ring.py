@@ -115,13 +115,14 @@ class Ring:
     def latest(self, count: int, wanted: LineFilter) -> LogPage:
         """The newest lines that are asked for."""
         chosen: deque[LogLine] = deque()
-        for block in reversed(self._blocks):
+        next_seq = self.next_seq  # before the blocks: a line that comes in between is told again, not lost
+        for block in reversed(self._held()):
             if len(chosen) >= count:
                 break
             if wanted.may_pass(block):
                 passing = [line for line in block.lines() if wanted.passes(line)]
                 chosen.extendleft(reversed(passing[-(count - len(chosen)) :]))
-        return LogPage(tuple(chosen), self.next_seq, 0)
+        return LogPage(tuple(chosen), next_seq, 0)
 
     def since(self, since: float, count: int, wanted: LineFilter) -> LogPage:
         """The oldest lines from a `seq` (int) or an instant (float) on; `next` continues without a gap.
@@ -129,10 +130,11 @@ class Ring:
         A seq beyond the newest one is of an earlier life of the daemon: everything is new to its holder.
         """
         is_seq = isinstance(since, int)
-        oldest_seq = self._blocks[0].first_seq if self._blocks else self.next_seq
-        first_seq = (since if since <= self.next_seq else oldest_seq) if is_seq else 0
+        next_seq, blocks = self.next_seq, self._held()
+        oldest_seq = blocks[0].first_seq if blocks else next_seq
+        first_seq = (since if since <= next_seq else oldest_seq) if is_seq else 0
         chosen: list[LogLine] = []
-        for block in self._blocks:
+        for block in blocks:
             is_before = block.first_seq + block.n_lines <= first_seq if is_seq else block.at < since
             if is_before or not wanted.may_pass(block):
                 continue
@@ -141,7 +143,11 @@ class Ring:
                     if len(chosen) == count:
                         return LogPage(tuple(chosen), line.seq, max(0, oldest_seq - int(first_seq)) * is_seq)
                     chosen.append(line)
-        return LogPage(tuple(chosen), self.next_seq, max(0, oldest_seq - int(first_seq)) * is_seq)
+        return LogPage(tuple(chosen), next_seq, max(0, oldest_seq - int(first_seq)) * is_seq)
+
+    def _held(self) -> list[LogBlock]:
+        """The blocks of this instant: a page may be made in a thread while the loop appends."""
+        return list(self._blocks)
 
     def _is_over(self, oldest: LogBlock) -> bool:
         if len(self._blocks) == 1:

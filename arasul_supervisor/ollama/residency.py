@@ -32,10 +32,14 @@ SHORTEST_KEEP_ALIVE_S: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Unloaded:
-    """What an unload did. `freed_bytes` is what the models took by Ollama's word, see `_held_bytes`."""
+    """What an unload did. `freed_bytes` is what the models took by Ollama's word, see `held_bytes`.
+
+    `deleted` are those of `still_loaded` that were removed from the disk while loaded: no call unloads them.
+    """
 
     unloaded: tuple[LoadedModel, ...] = ()
     still_loaded: tuple[LoadedModel, ...] = ()
+    deleted: tuple[LoadedModel, ...] = ()
     was_clear: bool = False
     freed_bytes: int = 0
 
@@ -63,6 +67,7 @@ class Residency:
         self._catalogue = catalogue
         self._keep_alive_s = SHORTEST_KEEP_ALIVE_S if keep_alive_s == 0 else keep_alive_s
         self._known: tuple[LoadedModel, ...] = ()
+        self._ghosts: set[tuple[str, str]] = set()
         self._shared_look = SharedCall(self._look, name="ollama-ps")
 
     @property
@@ -89,8 +94,9 @@ class Residency:
         if not before:
             return Unloaded(was_clear=True)
         await self._learn_sizes(before)
-        left = await self._unloading().run(before, deadline_mono)
-        return self._outcome(before, left)
+        unloading = self._unloading()
+        left = await unloading.run(before, deadline_mono)
+        return self._outcome(before, left, unloading)
 
     async def unload(self, name: str, *, bound_s: float) -> bool:
         """True once that model is seen gone; False when it is still loaded at the end of the bound.
@@ -141,24 +147,31 @@ class Residency:
             await self._learn_sizes(before)
             left = await unloading.run(before, polite_mono)
             if not left:
-                return self._outcome(before, ())
+                return self._outcome(before, (), unloading)
         except EngineSilent:
             # A wholly stopped runner can block /api/ps for a while (§3.2): ending it frees the engine.
             left = before or ()
         await self._end_runners()
         if before is None:
             before = left = await self._look(deadline_mono - self._clock.mono())
+        self._ghosts |= {_identity(model) for model in unloading.only_deleted(left)}
         left = unloading.without_deleted(left)
         # A runner that died idle stays listed until somebody asks for it or for its unload (§7 row 4).
         left = await unloading.run(left, deadline_mono) if left else ()
-        return self._outcome(before, unloading.without_deleted(left))
+        return self._outcome(before, unloading.without_deleted(left), unloading)
 
     def _unloading(self) -> Unloading:
         return Unloading(self._client, self._clock, look=self._look)
 
     async def _look(self, timeout_s: float) -> tuple[LoadedModel, ...]:
-        self._known = tuple(await self._client.ps(timeout_s=max(0.0, timeout_s)))
+        listed = await self._client.ps(timeout_s=max(0.0, timeout_s))
+        self._ghosts &= {_identity(model) for model in listed}
+        self._known = tuple(model for model in listed if not self._is_ghost(model))
         return self._known
+
+    def _is_ghost(self, model: LoadedModel) -> bool:
+        """True for a model that was deleted while loaded and whose runner was ended: Ollama lists it for ever."""
+        return _identity(model) in self._ghosts and self._catalogue.known_model(model.name) is None
 
     def _is_same_runner(self, loaded: LoadedModel, name: str) -> bool:
         """True when that name's model is what is loaded; two names of one blob share one entry (§3.2)."""
@@ -166,17 +179,20 @@ class Residency:
         return same_model(loaded.name, name) or (installed is not None and loaded.digest == installed.digest)
 
     async def _learn_sizes(self, models: Collection[LoadedModel]) -> None:
-        if all(self._held_bytes(model) > 0 for model in models):
+        if all(self.held_bytes(model) > 0 for model in models):
             return
         with suppress(ArasulError):
             await self._catalogue.models(timeout_s=SIZES_BOUND_S)
 
-    def _outcome(self, before: Collection[LoadedModel], left: tuple[LoadedModel, ...]) -> Unloaded:
+    def _outcome(
+        self, before: Collection[LoadedModel], left: tuple[LoadedModel, ...], unloading: Unloading
+    ) -> Unloaded:
         left_names = {model.name for model in left}
         gone = tuple(model for model in before if model.name not in left_names)
-        return Unloaded(gone, left, was_clear=False, freed_bytes=sum(map(self._held_bytes, gone)))
+        deleted = unloading.only_deleted(left)
+        return Unloaded(gone, left, deleted, freed_bytes=sum(map(self.held_bytes, gone)))
 
-    def _held_bytes(self, model: LoadedModel) -> int:
+    def held_bytes(self, model: LoadedModel) -> int:
         """What Ollama says that the model takes in memory.
 
         On a CPU-only box it may say 0 (facts/ollama.md §3.2): then the size of its weights on disk, which a
@@ -186,3 +202,7 @@ class Residency:
             return model.size_bytes
         installed = self._catalogue.known_model(model.name)
         return installed.size_bytes if installed is not None else 0
+
+
+def _identity(model: LoadedModel) -> tuple[str, str]:
+    return model.name, model.digest

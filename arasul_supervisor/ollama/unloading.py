@@ -65,6 +65,10 @@ class Unloading:
         """
         return tuple(model for model in models if model.name not in self._deleted)
 
+    def only_deleted(self, models: Collection[LoadedModel]) -> tuple[LoadedModel, ...]:
+        """The others: those that Ollama lists as loaded but no longer as installed."""
+        return tuple(model for model in models if model.name in self._deleted)
+
     async def _ask_to_go(self, name: str, deadline_mono: float) -> None:
         try:
             await self._client.unload(name, timeout_s=max(0.0, deadline_mono - self._clock.mono()))

@@ -94,4 +94,9 @@ def spawn(launch: Launch, *, generation: int, own: Callable[[int], None]) -> Chi
         os.close(spool_fd)
     process.returncode = 0  # it never polls, reaps or warns from here on
     own(process.pid)
-    return Child(generation, process.pid, os.pidfd_open(process.pid), launch)
+    try:
+        return Child(generation, process.pid, os.pidfd_open(process.pid), launch)
+    except OSError:  # no descriptor left: what cannot be watched must not run
+        os.killpg(process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED)
+        raise

@@ -15,7 +15,7 @@ from arasul_supervisor.supervision.board import Board
 from arasul_supervisor.supervision.effects import Effects
 from arasul_supervisor.supervision.generation import ChildChanged, Message
 from arasul_supervisor.supervision.lifecycle import Event, decide, wanted_after
-from arasul_supervisor.supervision.snapshot import Snapshot, State
+from arasul_supervisor.supervision.snapshot import Snapshot, State, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -105,9 +105,12 @@ class Engine:
         return await self.wait_until(_is_settled)
 
     async def stop(self) -> Snapshot:
-        """Want it down, and wait until nothing of it is left, or only something that nothing ends."""
+        """Want it down, and wait until nothing of it is left, or only something that nothing ends.
+
+        Also ends when somebody else wanted it up meanwhile, and it has settled.
+        """
         await self._post_and_see(Message(Event.STOP_ASKED))
-        return await self.wait_until(lambda seen: seen.state in (State.STOPPED, State.FATAL))
+        return await self.wait_until(_is_stop_settled)
 
     async def restart(self) -> Snapshot:
         """Want a new generation, and wait until it runs or its start has failed."""
@@ -172,6 +175,11 @@ class Engine:
         handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._inbox.put_nowait(_Letter(message, handled))
         await handled
+
+
+def _is_stop_settled(seen: Snapshot) -> bool:
+    """True when it is down, or cannot be brought down, or a later command has brought it up again."""
+    return seen.state in (State.STOPPED, State.FATAL) or (seen.wanted is Wanted.UP and _is_settled(seen))
 
 
 def _is_settled(seen: Snapshot) -> bool:

@@ -111,7 +111,11 @@ class Reaper:
 
     def reap_adopted(self) -> None:
         """Take the status of every dead child that nobody owns. SIGCHLD coalesces, so all are looked at."""
-        for pid in children_of_self():
+        try:
+            children = children_of_self()
+        except OSError:  # no descriptor left: the next SIGCHLD or look finds them still
+            return
+        for pid in children:
             if pid not in self._owned and self._reap(pid):
                 self.reaped_total += 1
 

@@ -117,7 +117,7 @@ _CLEAR_THEN_START: Final = Cell(
 )
 _CLEAR_THEN_STOP: Final = Cell(State.STOPPING, (Effect.CANCEL_TIMERS, Effect.END_TREE))
 _JUDGE: Final = Cell(State.BACKOFF, (Effect.NOTE_EXIT, Effect.DECIDE_RESTART))
-_REST: Final = Cell(State.STOPPED, (Effect.NOTE_EXIT,))
+_REST: Final = Cell(State.STOPPED, (Effect.NOTE_EXIT, Effect.FORGET_SHORT_LIVES))
 
 TABLE: Final[dict[tuple[State, Event], Entry]] = {
     # Nothing runs and nothing is wanted.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from arasul_supervisor.errors import CannotRunHere
@@ -15,46 +15,54 @@ if TYPE_CHECKING:
 
 
 class StateLock:
-    """Holds the state folder while the daemon lives."""
+    """Holds the state folder itself while the daemon lives: a file in it could be removed and made anew."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._fd: int | None = None
 
     def take(self) -> None:
-        """Make the folder (0700) if need be, and lock it.
+        """Make the folder (0700) if need be, and lock it; the file `lock` in it says who holds it.
 
-        :raises CannotRunHere: another daemon holds it, or it cannot be written
+        :raises CannotRunHere: another daemon holds it, or it cannot be used
         """
-        path = self._folder / "lock"
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
+            self._fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
             raise CannotRunHere(
-                f"The state folder {self._folder} cannot be used: {error.strerror}.",
-                hint="Make it writable for this user, or set ARASUL_STATE_DIR to a folder that is.",
-            ) from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(fd)
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            raise CannotRunHere(
-                f"Another arasul-supervisor (pid {holder}) holds the state folder {self._folder}.",
+                f"Another arasul-supervisor (pid {self._holder()}) holds the state folder {self._folder}.",
                 hint="Stop that one first, or give this one an ARASUL_STATE_DIR and ports of its own.",
             ) from error
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        self._fd = fd
+        except OSError as error:
+            raise unusable(self._folder, error) from error
+        with suppress(OSError):  # it only serves a second daemon's message: a full disk must not keep us down
+            write_whole(self._folder / "lock", f"{os.getpid()}\n")
 
-    def release(self) -> None:
-        """Give the folder free."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+    def _holder(self) -> str:
+        try:
+            return str(int((self._folder / "lock").read_text(encoding="ascii")))
+        except (OSError, ValueError):
+            return "unknown"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that it is seen whole or not at all.
+
+    :raises OSError: it cannot be written; what was there stays
+    """
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.write_text(text, encoding="ascii")
+    fresh.replace(path)
+
+
+def unusable(folder: Path, error: OSError) -> CannotRunHere:
+    """The state folder cannot be written."""
+    return CannotRunHere(
+        f"The state folder {folder} cannot be used: {error.strerror}.",
+        hint="Make room and make it writable for this user, or set ARASUL_STATE_DIR to a folder that is.",
+    )
 
 
 def marker_of_this_life(folder: Path) -> str:
@@ -62,6 +70,8 @@ def marker_of_this_life(folder: Path) -> str:
 
     The installation tells our strays from another installation's engine; the nonce keeps the guardian of an
     earlier life away from this one's.
+
+    :raises CannotRunHere: the folder cannot be written
     """
     return f"{_installation(folder)}:{secrets.token_hex(8)}"
 
@@ -80,5 +90,8 @@ def _installation(folder: Path) -> str:
     if len(known) == 32 and known.isalnum():
         return known
     fresh = secrets.token_hex(16)
-    path.write_text(fresh + "\n", encoding="ascii")
+    try:
+        write_whole(path, fresh + "\n")
+    except OSError as error:
+        raise unusable(folder, error) from error
     return fresh

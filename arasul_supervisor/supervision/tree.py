@@ -6,6 +6,7 @@ belong to a stranger; `waitid(P_PGID)` until ECHILD; then what left the group bu
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -36,10 +37,18 @@ class TreeEnd:
     is_group_gone: bool = False
 
     def advance(self, reaper: Reaper) -> bool:
-        """Kill and reap what there is, without waiting; True when nothing of the tree is left."""
+        """Kill and reap what there is, without waiting; True when nothing of the tree is left.
+
+        Without a free descriptor nobody can look for escapees: then it is not known, and looked at again.
+        """
         if not self.is_group_gone:
             self.is_group_gone = self._reap_group(reaper)
-        return self._end_escapees(reaper) == 0 and self.is_group_gone
+        try:
+            return self._end_escapees(reaper) == 0 and self.is_group_gone
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            return False
 
     def advance_spinning(self, reaper: Reaper) -> bool:
         """As `advance`, again and again for at most two milliseconds."""

@@ -24,8 +24,8 @@ def test_a_client_command_imports_nothing_heavy_before_it_speaks(command: str) -
     )
 
     bare = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    command = (sys.executable, "-c", program)
-    done = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=PATIENCE_S)
+    program_line = (sys.executable, "-c", program)
+    done = subprocess.run(program_line, env=bare, capture_output=True, text=True, timeout=PATIENCE_S)
 
     assert done.stderr.splitlines()[-1] == "[]"
 

@@ -20,14 +20,14 @@ FOLDER = Path(__file__).parents[2] / PACKAGE
 
 GROUND = frozenset({"_compat", "clock", "errors", "bounded", "event_log", "settings"})
 FOUR = frozenset({"logs", "ollama", "supervision", "telemetry"})
-COMPOSITION = frozenset({"app", "launch_plan", "management_port", "services"})
+COMPOSITION = frozenset({"app", "launch_plan", "management_port", "process_ground", "services"})
 MAY_KNOW = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(FOUR, GROUND),  # and itself; the four do not know each other
     "healing": GROUND | FOUR,
     "api": GROUND | FOUR | {"healing"},
     **dict.fromkeys(COMPOSITION, GROUND | FOUR | COMPOSITION | {"healing", "api"}),
-    "cli": GROUND | FOUR | {"app"},
+    "cli": GROUND | FOUR | {"app", "process_ground"},
     "__main__": frozenset({"cli"}),
     "__init__": frozenset[str](),
 }

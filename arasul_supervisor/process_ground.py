@@ -1,0 +1,50 @@
+"""What a process needs under its feet before it opens anything: signals, standard descriptors, room for more."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_STANDARD: Final = (0, 1, 2)
+_DESCRIPTORS: Final = 65_536
+"""Enough for any box; some containers allow a thousand million, which some programs walk through one by one."""
+
+
+class EarlySignals:
+    """Keeps a request to end that comes before the loop can take it.
+
+    As PID 1 it would be dropped by the kernel, elsewhere it would end the launch halfway (facts/process.md §7).
+    """
+
+    def __init__(self) -> None:
+        self.asked: signal.Signals | None = None
+
+    def install(self) -> None:
+        """Listen from now on; the loop's own handlers take over later."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.asked = signal.Signals(number)
+
+
+def open_missing_standard_descriptors() -> None:
+    """Put /dev/null where stdin, stdout or stderr came closed: else the next file opened would be taken for it."""
+    for fd in _STANDARD:
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def raise_descriptor_limit() -> None:
+    """Take all descriptors that are allowed: the soft limit is often 1,024, as many as a busy dashboard opens."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
