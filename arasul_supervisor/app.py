@@ -13,14 +13,13 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor import management_port
-from arasul_supervisor.bounded import within
+from arasul_supervisor.bounded import end_task, within
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.errors import CannotRunHere
 from arasul_supervisor.launch_plan import LaunchPlan
 from arasul_supervisor.logs.daemon_log import DaemonLog
 from arasul_supervisor.logs.engine_log import EngineLog
 from arasul_supervisor.logs.public_log import PublicLog
-from arasul_supervisor.logs.redaction import redact
 from arasul_supervisor.logs.rules import explain_exit
 from arasul_supervisor.logs.spool import SpoolFolder
 from arasul_supervisor.logs.stdout import StdoutWriter, log_format_for
@@ -57,6 +56,7 @@ _STRAYS_S = 5.0
 _BEYOND_LADDER_S = 1.0
 """Of the two seconds that the contract gives the daemon beyond ARASUL_STOP_TIMEOUT, one is the engine's."""
 _FLUSH_S = 0.5
+_TAIL_LINES = 20
 _NO_ENGINE = (
     "No Ollama was found on PATH. Install it (https://ollama.com/download), set ARASUL_OLLAMA to its program, "
     "or type `make ollama` in a checkout of this project."
@@ -106,13 +106,12 @@ class Daemon:
         self._clock, self._reaper = SystemClock(), Reaper()
         self._writer = StdoutWriter(log_format=log_format_for(settings.log_format), clock=self._clock)
         self._marker = marker_of_this_life(settings.state_dir)
-        spools = SpoolFolder(settings.state_dir / "spool")
-        spools.sweep()
+        self._spools = SpoolFolder(settings.state_dir / "spool")
         self._plan = LaunchPlan(
             settings,
             environ,
             marker=self._marker,
-            spools=spools,
+            spools=self._spools,
             gpus=[GpuMemory(gpu.total_bytes, gpu.available_bytes) for gpu in probe_gpu_memory(settings)],
             log=log,
         )
@@ -124,27 +123,33 @@ class Daemon:
         """Launch, serve until somebody says to leave, and end everything in reverse."""
         loop = asyncio.get_running_loop()
         self._left: asyncio.Future[int] = loop.create_future()
+        self._hurried: asyncio.Future[None] = loop.create_future()
         survivors = self._become_parent(loop)
         if self._early.asked is not None:
-            self._reaper.uninstall(loop)
             return EXIT_ASKED
         guardian = Guardian(self._marker, self._reaper, self._log)
-        if os.getpid() != 1:
-            guardian.start()
-            guardian.watch(loop)
         self._engine, self._engine_log = self._make_engine(), self._make_engine_log()
         self._engine.subscribe(self._follow)
+        code = EXIT_GAVE_UP
         try:
+            if os.getpid() != 1:
+                guardian.start()
+                guardian.watch(loop)
             self._begin("engine", self._engine.run(survivors))
-            await self._engine.wait_until(lambda seen: seen.generation > 0 or seen.state is State.FATAL)
             self._begin("engine-log", self._engine_log.run())
-            await self._serve()
+            await self._unless_left(self._engine.wait_until(_has_begun))
+            await self._unless_left(self._serve())
             code = await self._left
+        except Exception as error:  # it cannot be served: end by the rule, and say why
+            self._log.exception("serving_failed", error)
         finally:
             await self._end()
-            guardian.end(loop)
+            if self._engine.is_gone:  # else it is the guardian's: our exit tells it
+                guardian.end(loop)
             self._reaper.uninstall(loop)
             self._log.info("daemon_ended")
+            if not self._log.is_started:
+                self._log.flush_plain()
             await asyncio.to_thread(self._writer.close, timeout_s=_FLUSH_S)
         return code
 
@@ -161,12 +166,13 @@ class Daemon:
         ended, survivors = strays.sweep(installation_prefix(self._marker), bound_s=_STRAYS_S)
         if ended:
             self._log.warning("strays_ended", pids=ended, decision="an earlier life had left them behind")
+        self._spools.sweep()  # now that nobody writes there any more
         return survivors
 
     def _make_engine(self) -> Engine:
         settings = self._settings
         return Engine(
-            EngineWiring(self._plan.prepare, explain_exit, redact, self._leave),
+            EngineWiring(self._plan.prepare, explain_exit, self._tail, self._leave),
             EngineLimits(
                 reachable_host(settings.engine_host),
                 settings.engine_port,
@@ -194,6 +200,14 @@ class Daemon:
             settings.log_file, max_bytes=settings.log_max_bytes, keep=settings.log_keep, clock=clock
         )
         return EngineLog(public, self._writer, clock=clock, report=self._log.warning)
+
+    def _tail(self, generation: int) -> tuple[str, ...]:
+        """The last lines of a generation as they may be shown; none where its log cannot be read."""
+        try:
+            return self._engine_log.tail(_TAIL_LINES, generation=generation)
+        except OSError as error:
+            self._log.warning("log_tail_unread", error=str(error))
+            return ()
 
     def _follow(self, seen: Snapshot) -> None:
         """Have the log of each new generation followed, and its version remembered once it is ready."""
@@ -227,16 +241,32 @@ class Daemon:
     async def _end(self) -> None:
         """End the engine and the API side by side, then the rest, within the time that the contract gives."""
         limit_s = self._settings.stop_timeout_s + _BEYOND_LADDER_S
-        ends: list[Awaitable[object]] = [self._engine.stop()]
+        ends: list[Awaitable[object]] = [self._engine.shut_down()]
         if self._services is not None:
             ends.append(self._services.close())
-        bounded = [within(end, limit_s) for end in ends]
-        for result in await asyncio.gather(*bounded, return_exceptions=True):
-            if isinstance(result, Exception):
-                self._log.error("end_incomplete", error=repr(result))
+        ending = [asyncio.ensure_future(within(end, limit_s)) for end in ends]
+        all_ended = asyncio.ensure_future(asyncio.wait(ending))
+        await asyncio.wait((all_ended, self._hurried), return_when=asyncio.FIRST_COMPLETED)
+        if not all_ended.done():
+            self._engine.kill_now()
+        for end in (*ending, all_ended):
+            await end_task(end)
+            if not end.cancelled() and (error := end.exception()) is not None:
+                self._log.error("end_incomplete", error=repr(error))
         for task in reversed(self._tasks):
             task.cancel()
-            await asyncio.wait((task,), timeout=_FLUSH_S)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_FLUSH_S)
+
+    async def _unless_left(self, work: Awaitable[object]) -> None:
+        """Wait for `work`, but no longer than until somebody says to leave."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((task, self._left), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+        finally:
+            await end_task(task)
 
     def _begin(self, name: str, work: Coroutine[None, None, None]) -> None:
         """Start a task that must not end by itself: if it fails, the daemon cannot keep its promises, and leaves."""
@@ -261,6 +291,8 @@ class Daemon:
                 "asked_again_to_end", signal=number.name, decision="the engine is killed at once"
             )
             self._engine.kill_now()
+            if not self._hurried.done():
+                self._hurried.set_result(None)
             return
         self._log.info("asked_to_end", signal=number.name)
         self._leave(EXIT_ASKED)
@@ -277,6 +309,11 @@ class Daemon:
         self._log.info(
             "state_dump", engine=repr(seen), findings=findings, tasks=tasks, lag=self._engine_log.lag_bytes
         )
+
+
+def _has_begun(seen: Snapshot) -> bool:
+    """True once the first start was tried, or cannot be."""
+    return seen.generation > 0 or seen.state is State.FATAL
 
 
 def _import_services() -> type[Services]:

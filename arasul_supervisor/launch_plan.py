@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +49,9 @@ class LaunchPlan:
         self._settings, self._environ, self._marker = settings, environ, marker
         self._spools, self._gpus, self._log = spools, gpus, log
         self._told: tuple[str, ...] = ()
+        self._noted: str | None = None
+        self._derived: Mapping[str, str] | None = None
+        self._derived_for: tuple[int, int] | None = None
 
     @property
     def engine_version(self) -> tuple[int, int, int] | None:
@@ -68,11 +73,30 @@ class LaunchPlan:
         :raises ArasulError: there is no engine, or a setting that it would misread
         """
         binary = self._settings.engine_binary
-        if binary is None or not binary.is_file():
+        seen = _status(binary)
+        if binary is None or seen is None:
             raise EngineMissing(
                 f"There is no engine at {binary or 'any known place'}.",
                 hint="Install Ollama, or set ARASUL_OLLAMA to its program.",
             )
+        identity = (seen.st_mtime_ns, seen.st_size)
+        if (
+            self._derived is None or self._derived_for != identity
+        ):  # 0.4 ms, which a restart need not pay again
+            self._derived, self._derived_for = self._derive(), identity
+        return Launch(engine_command(binary), self._derived, self._spools.path_for(generation))
+
+    def load_options(self) -> dict[str, int]:
+        """Runner options for loads made by us, for the engine that is known now."""
+        return load_options(self._settings, self.engine_version)
+
+    def note_version(self, version: str | None) -> None:
+        """Remember what the engine calls itself: the next start derives its settings for that generation."""
+        if version is not None and version != self._noted and self._settings.engine_binary is not None:
+            self._noted, self._derived = version, None
+            remember_version(self._settings.engine_binary, self._settings.state_dir, version)
+
+    def _derive(self) -> Mapping[str, str]:
         environment = engine_environment(
             self._settings,
             self._environ,
@@ -81,19 +105,21 @@ class LaunchPlan:
             marker=self._marker,
         )
         self._tell(environment.notes)
-        return Launch(engine_command(binary), environment.variables, self._spools.path_for(generation))
-
-    def load_options(self) -> dict[str, int]:
-        """Runner options for loads made by us, for the engine that is known now."""
-        return load_options(self._settings, self.engine_version)
-
-    def note_version(self, version: str | None) -> None:
-        """Remember what the engine calls itself: the next start derives its settings for that generation."""
-        if version is not None and self._settings.engine_binary is not None:
-            remember_version(self._settings.engine_binary, self._settings.state_dir, version)
+        return environment.variables
 
     def _tell(self, notes: tuple[str, ...]) -> None:
         for note in notes:
             if note not in self._told:
                 self._log.info("engine_setting", note=note)
         self._told = notes
+
+
+def _status(binary: Path | None) -> os.stat_result | None:
+    """The program's status; None where there is no such file."""
+    if binary is None:
+        return None
+    try:
+        seen = os.stat(binary)
+    except OSError:
+        return None
+    return seen if stat.S_ISREG(seen.st_mode) else None

@@ -44,6 +44,11 @@ class DaemonLog:
         self._render: Render | None = None
         self._writer: StdoutWriter | None = None
 
+    @property
+    def is_started(self) -> bool:
+        """True once events are rendered as they come."""
+        return self._render is not None
+
     def debug(self, event: str, **fields: object) -> None:
         """Logs a detail for who looks for a fault."""
         self._log("debug", event, fields)

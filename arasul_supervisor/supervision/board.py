@@ -11,11 +11,14 @@ from arasul_supervisor.supervision.snapshot import Snapshot
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from arasul_supervisor.event_log import EventLog
+
 
 class Board:
     """Holds the snapshot. Only the engine's owner changes and publishes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
         self.snapshot = Snapshot()
         self._subscribers: list[Callable[[Snapshot], None]] = []
         self._waiting: list[tuple[Callable[[Snapshot], bool], asyncio.Future[Snapshot]]] = []
@@ -28,7 +31,10 @@ class Board:
     def publish(self) -> None:
         """Show the snapshot to the subscribers, and to those whose wait it ends."""
         for callback in list(self._subscribers):
-            callback(self.snapshot)
+            try:
+                callback(self.snapshot)
+            except Exception as error:  # a listener's fault must not end the engine's owner
+                self._log.error("subscriber_failed", error=repr(error))
         for predicate, future in self._waiting:
             if not future.done() and predicate(self.snapshot):
                 future.set_result(self.snapshot)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from arasul_supervisor.supervision.init import Reaper
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,10 @@ class Child:
         os.close(self.pidfd)
 
 
-def spawn(launch: Launch, *, generation: int, own: Callable[[int], None]) -> Child:
+def spawn(launch: Launch, *, generation: int, reaper: Reaper) -> Child:
     """Start a generation: new session, stdin from /dev/null, both outputs on the spool, closed descriptors.
 
-    :param own: told the pid before the loop can run, so that nobody else takes the exit status
+    :param reaper: told the pid before the loop can run, so that nobody else takes the exit status
     :raises OSError: no such program, not executable, no descriptor left; nothing runs then
     """
     spool_fd = os.open(launch.spool, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -93,10 +96,13 @@ def spawn(launch: Launch, *, generation: int, own: Callable[[int], None]) -> Chi
     finally:
         os.close(spool_fd)
     process.returncode = 0  # it never polls, reaps or warns from here on
-    own(process.pid)
+    reaper.own(process.pid)
     try:
         return Child(generation, process.pid, os.pidfd_open(process.pid), launch)
     except OSError:  # no descriptor left: what cannot be watched must not run
         os.killpg(process.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, process.pid, os.WEXITED)
+        with suppress(ChildProcessError):
+            while os.waitid(os.P_PGID, process.pid, os.WEXITED) is not None:
+                continue
+        reaper.disown(process.pid)
         raise

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 Finding = Beat | Explained | ChildChanged
 
 EXIT_GAVE_UP = 70
-_STRAYS_S = 5.0
+_SWEEP_S = 0.5
+_SWEEP_PAUSE_S = 1.0
 
 
 class Effects:
@@ -75,6 +76,7 @@ class Effects:
         self._delay_s = 0.0
         self._is_grace_due = True
         self._is_automatic = False
+        self._sweeper: asyncio.Task[None] | None = None
         self._run: dict[Effect, Callable[[], None]] = {
             Effect.SPAWN: self._spawn,
             Effect.TERMINATE: self._terminate,
@@ -111,6 +113,7 @@ class Effects:
         was_alive = self._board.snapshot.state in (State.STARTING, State.RUNNING, State.STOPPING)
         if told is not None and was_alive:
             self._told = told
+            self._board.change(decision=told)
 
     def note(self, finding: Finding) -> None:
         """Put a finding that moves no state into the snapshot."""
@@ -123,18 +126,25 @@ class Effects:
         else:
             assert_never(finding)
 
+    @property
+    def is_idle(self) -> bool:
+        """True when no tree and no stray is known to be alive."""
+        return (self._current is None or self._current.tree.is_over) and not self._survivors
+
     def kill_now(self) -> None:
         """SIGKILL the tree, and spin for its end for a few milliseconds at most."""
         if self._current is not None:
             self._current.tree.advance_spinning(self._reaper)
 
     async def close(self) -> None:
-        """End all timers and tasks."""
+        """End all timers and tasks; an engine whose owner ends must end too."""
         self._cancel_timers()
+        self.kill_now()
         if self._current is not None:
             await self._current.close()
-        for task in list(self._tasks):
-            await task
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # the others end by themselves
 
     def _spawn(self) -> None:
         if self._current is not None:
@@ -156,7 +166,7 @@ class Effects:
         self._told = self._life = None
         try:
             launch = self._wiring.prepare(seen.generation + 1)
-            child = spawn(launch, generation=seen.generation + 1, own=self._reaper.own)
+            child = spawn(launch, generation=seen.generation + 1, reaper=self._reaper)
         except ArasulError as error:
             self._fail_spawn(Failure(error.code, error.sentence))
         except OSError as error:
@@ -217,27 +227,34 @@ class Effects:
 
     def _end_tree(self) -> None:
         if self._current is not None:
+            number = self._current.child.generation
             if self._current.end_tree():
-                self._follow_up(Message(Event.TREE_GONE, self._current.child.generation))
+                self._follow_up(Message(Event.TREE_GONE, number))
+            elif self._survivors:  # it has been waited for long enough; that it goes after all is told later
+                self._follow_up(Message(Event.TREE_SURVIVED, number, survivors=self._survivors))
         elif self._survivors:
-            self._begin(self._sweep_again())
+            self._follow_up(Message(Event.TREE_SURVIVED, survivors=self._survivors))
         else:
             self._follow_up(Message(Event.TREE_GONE))
-
-    async def _sweep_again(self) -> None:
-        """Try once more to end strays of an earlier life that survived the sweep at launch."""
-        prefix = installation_prefix(self._marker)
-        _, living = await asyncio.to_thread(strays.sweep, prefix, bound_s=_STRAYS_S)
-        if living:
-            self._post(Message(Event.TREE_SURVIVED, survivors=tuple(living)))
-        else:
-            self._survivors = ()
-            self._post(Message(Event.TREE_GONE))
 
     def _note_survivors(self) -> None:
         failure = exits.unkillable(self._survivors)
         self._board.change(failure=failure, decision=failure.sentence)
         self._log.error("engine_unkillable", reason=failure.sentence)
+        if self._current is None and self._sweeper is None:
+            self._sweeper = self._begin(self._sweep_strays())
+
+    async def _sweep_strays(self) -> None:
+        """Look again and again for the strays of an earlier life that survived the sweep at launch, until none is."""
+        generation = self._board.snapshot.generation
+        prefix = installation_prefix(self._marker)
+        while True:
+            _, living = await asyncio.to_thread(strays.sweep, prefix, bound_s=_SWEEP_S)
+            if not living:
+                break
+            await asyncio.sleep(_SWEEP_PAUSE_S)
+        self._survivors, self._sweeper = (), None
+        self._post(Message(Event.TREE_GONE, generation))
 
     def _count_life(self) -> None:
         seen = self._board.snapshot
@@ -254,13 +271,13 @@ class Effects:
         elif self._current is not None:
             ended, self._current = self._current, None
             self._survivors = ()
-            self._post_mortem.of_generation(ended.tree.status, self._told, ended.child.launch.spool)
+            self._post_mortem.of_generation(ended.tree.status, self._told)
             self._begin(ended.close())
 
     def _decide_restart(self) -> None:
         seen = self._board.snapshot
         if self._life is None:  # an operator's command found nothing running: no life has ended
-            self._board.change(decision="started on command")
+            self._board.change(decision="started anew", failure=None)
             self._follow_up(Message(Event.RESTART_GRANTED))
             return
         life = Life(self._life.ran_s, seen.failure.code if seen.failure else None)
@@ -301,10 +318,11 @@ class Effects:
         self._timers.clear()
         self._board.change(next_attempt_at=None, next_attempt_mono=None)
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

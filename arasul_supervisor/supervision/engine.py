@@ -10,12 +10,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from arasul_supervisor.errors import EngineDown
 from arasul_supervisor.supervision import runners
 from arasul_supervisor.supervision.board import Board
 from arasul_supervisor.supervision.effects import Effects
 from arasul_supervisor.supervision.generation import ChildChanged, Message
 from arasul_supervisor.supervision.lifecycle import Event, decide, wanted_after
 from arasul_supervisor.supervision.snapshot import Snapshot, State, Wanted
+from arasul_supervisor.supervision.turn_log import TurnLog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -53,8 +55,9 @@ class Engine:
         clock: Clock,
         log: EventLog,
     ) -> None:
-        self._reaper, self._log = reaper, log
-        self._board = Board()
+        self._reaper, self._log = reaper, TurnLog(log)
+        self._board = Board(log)
+        self._is_leaving = self._is_over = False
         self._inbox: asyncio.Queue[_Letter] = asyncio.Queue()
         self._next: deque[Message] = deque()
         self._effects = Effects(
@@ -65,7 +68,7 @@ class Engine:
             marker=marker,
             reaper=reaper,
             clock=clock,
-            log=log,
+            log=self._log,
             post=self._post,
             follow_up=self._next.append,
         )
@@ -112,6 +115,17 @@ class Engine:
         await self._post_and_see(Message(Event.STOP_ASKED))
         return await self.wait_until(_is_stop_settled)
 
+    async def shut_down(self) -> None:
+        """The last word: want it down, whatever anybody asks from now on. Returns at once when its owner has ended."""
+        self._is_leaving = True
+        if not self._is_over:
+            await self.stop()
+
+    @property
+    def is_gone(self) -> bool:
+        """True when nothing of the engine is known to be alive."""
+        return self._effects.is_idle
+
     async def restart(self) -> Snapshot:
         """Want a new generation, and wait until it runs or its start has failed."""
         await self._post_and_see(Message(Event.RESTART_ASKED))
@@ -133,6 +147,7 @@ class Engine:
     async def run(self, strays: Sequence[Stray] = ()) -> None:
         """Own the engine until cancelled. Launches it, unless `strays` of an earlier life survived the sweep."""
         self._reaper.listen(lambda: self._post(ChildChanged()))
+        self._board.change(wanted=Wanted.UP)
         if strays:
             self._post(Message(Event.TREE_SURVIVED, survivors=tuple(strays)))
         else:
@@ -142,10 +157,13 @@ class Engine:
                 letter = await self._inbox.get()
                 self._take(letter.content)
                 self._board.publish()
+                self._log.flush()
                 if letter.handled is not None and not letter.handled.done():
                     letter.handled.set_result(None)
         finally:
+            self._is_over = True
             await self._effects.close()
+            self._log.flush()
 
     def _take(self, content: Message | Finding) -> None:
         if not isinstance(content, Message):
@@ -160,6 +178,8 @@ class Engine:
         seen = self._board.snapshot
         if message.generation is not None and message.generation != seen.generation:
             return
+        if self._is_leaving and message.event in (Event.START_ASKED, Event.RESTART_ASKED):
+            return
         wanted = wanted_after(seen.wanted, message.event)
         cell = decide(seen.state, wanted, message.event)
         if cell.effects:
@@ -172,6 +192,8 @@ class Engine:
         self._inbox.put_nowait(_Letter(content))
 
     async def _post_and_see(self, message: Message) -> None:
+        if self._is_over:
+            raise EngineDown("The daemon is ending, and the engine with it.")
         handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._inbox.put_nowait(_Letter(message, handled))
         await handled

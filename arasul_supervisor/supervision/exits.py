@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from arasul_supervisor.supervision.snapshot import Failure
@@ -13,9 +12,6 @@ if TYPE_CHECKING:
     from arasul_supervisor.supervision.child import ExitStatus
     from arasul_supervisor.supervision.ports import PortHolder
     from arasul_supervisor.supervision.strays import Stray
-
-_TAIL_BYTES = 16 * 1024
-_TAIL_LINES = 20
 
 
 def exit_sentence(status: ExitStatus | None, told: str | None) -> str:
@@ -61,11 +57,3 @@ def unkillable(survivors: Sequence[Stray]) -> Failure:
         f"Of an earlier engine {named or 'a process'} survives SIGKILL, so no new one is started beside it. "
         "It waits in the kernel, mostly on a GPU or a disk: when it does not end by itself, reboot.",
     )
-
-
-def read_tail(fd: int) -> list[str]:
-    """The last lines of the raw log behind `fd`, oldest first; freed parts of the file read as NULs."""
-    size = os.fstat(fd).st_size
-    raw = os.pread(fd, _TAIL_BYTES, max(0, size - _TAIL_BYTES)).replace(b"\0", b"")
-    lines = raw.decode("utf-8", "replace").split("\n")
-    return [line.rstrip("\r")[:2000] for line in lines if line.strip()][-_TAIL_LINES:]

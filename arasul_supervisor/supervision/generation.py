@@ -86,7 +86,7 @@ class Generation:
     def end_tree(self) -> bool:
         """SIGKILL what is left of the tree. True when all of it is gone; else TREE_GONE or TREE_SURVIVED follows."""
         if self._ending is not None:
-            return False
+            return self.tree.is_over
         for task in self._watchers:
             task.cancel()
         self._loop.remove_reader(self.child.pidfd)
@@ -101,13 +101,19 @@ class Generation:
         for task in tasks:
             task.cancel()
         self._loop.remove_reader(self.child.pidfd)
-        self.child.close()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                self._log.error("generation_task_failed", error=repr(result))
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            self.child.close()  # only now: a task may still have been about to signal through it
 
     def _begin(self, name: str, work: Coroutine[None, None, None]) -> None:
-        self._watchers.append(self._loop.create_task(work, name=f"{name}-{self.child.generation}"))
+        task = self._loop.create_task(work, name=f"{name}-{self.child.generation}")
+        task.add_done_callback(self._tell_failure)
+        self._watchers.append(task)
+
+    def _tell_failure(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("generation_task_failed", task=task.get_name(), error=repr(error))
 
     def _died(self) -> None:
         # Level-triggered: a reader left in place would be called without end.
@@ -122,13 +128,10 @@ class Generation:
         try:
             for farewell in farewells:
                 await within(farewell(), _FAREWELL_S)
-        except (
-            Exception
-        ) as error:  # whatever keeps a client from leaving must not keep the engine from ending
+        except Exception as error:  # what keeps a client from leaving must not keep the engine from ending
             self._log.warning("farewell_failed", error=repr(error))
-        finally:
-            self.child.signal(signal.SIGTERM)
-            self.child.signal(signal.SIGCONT)
+        self.child.signal(signal.SIGTERM)
+        self.child.signal(signal.SIGCONT)
 
     async def _finish_tree(self) -> None:
         number = self.child.generation

@@ -33,11 +33,6 @@ class Guardian:
         self._pidfd: int | None = None
         self._write_end: int | None = None
 
-    @property
-    def pid(self) -> int | None:
-        """The guardian's pid while there is one."""
-        return self._pid
-
     def start(self) -> None:
         """Start the guardian; call it before the first spawn of the engine.
 
@@ -54,6 +49,10 @@ class Guardian:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        except OSError:
+            os.close(self._write_end)
+            self._write_end = None
+            raise
         finally:
             os.close(read_end)
         process.returncode = 0  # reaped here, never by Popen
@@ -66,8 +65,8 @@ class Guardian:
             loop.add_reader(self._pidfd, self._replace, loop)
 
     def _replace(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._log.warning("guardian_died", pid=self._pid, decision="a new guardian is started")
         if self._pidfd is not None:
+            self._log.warning("guardian_died", pid=self._pid, decision="a new guardian is started")
             loop.remove_reader(self._pidfd)
         self._reap()
         try:

@@ -9,11 +9,13 @@ import asyncio
 import ctypes
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_PF_EXITING = 0x4  # linux/sched.h
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h, since Linux 3.4
 
 
@@ -29,21 +31,17 @@ def become_subreaper() -> None:
 
 
 def children_of_self() -> list[int]:
-    """Pids of our children, zombies too; an orphan may be hung below any of our threads, so all are read.
+    """Pids of our children, zombies too. The kernel hangs orphans below our main thread, from which we spawn too.
 
-    Where the kernel lacks `children` (CONFIG_PROC_CHILDREN) the parents of all processes are looked at.
+    Where it lacks `children` (CONFIG_PROC_CHILDREN) the parents of all processes are looked at.
+
+    :raises OSError: no descriptor is left
     """
-    found: list[int] = []
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/children", "rb") as file:
-                found += map(int, file.read().split())
-        except FileNotFoundError:
-            if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
-                return _children_by_scan()
-        except OSError:  # the thread ended in between
-            continue
-    return found
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:
+        return _children_by_scan()
 
 
 def _children_by_scan() -> list[int]:
@@ -60,6 +58,15 @@ def parent_of(pid: int) -> int | None:
         return None
 
 
+def is_exiting(pid: int) -> bool:
+    """True from the start of a process's end until it is reaped: its environment is gone long before it is."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return bool(int(file.read().rpartition(b")")[2].split()[6]) & _PF_EXITING)
+    except (OSError, IndexError, ValueError):
+        return False
+
+
 class Reaper:
     """Reaps the children that nobody here owns, and wakes those who wait for the death of their own.
 
@@ -71,7 +78,6 @@ class Reaper:
         self._owned: set[int] = set()
         self._waiting: list[asyncio.Future[None]] = []
         self._listeners: list[Callable[[], None]] = []
-        self.reaped_total = 0
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen for SIGCHLD on `loop`; what died before is looked for at once."""
@@ -116,15 +122,13 @@ class Reaper:
         except OSError:  # no descriptor left: the next SIGCHLD or look finds them still
             return
         for pid in children:
-            if pid not in self._owned and self._reap(pid):
-                self.reaped_total += 1
+            if pid not in self._owned:
+                self._reap(pid)
 
     @staticmethod
-    def _reap(pid: int) -> bool:
-        try:
-            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None
-        except ChildProcessError:
-            return False
+    def _reap(pid: int) -> None:
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
 
     def _something_changed(self) -> None:
         self.reap_adopted()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ from arasul_supervisor.supervision.wiring import Explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from pathlib import Path
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.event_log import EventLog
@@ -35,7 +33,7 @@ class PostMortem:
         clock: Clock,
         log: EventLog,
         post: Callable[[Explained], None],
-        begin: Callable[[Coroutine[None, None, None]], None],
+        begin: Callable[[Coroutine[None, None, None]], object],
     ) -> None:
         """Take the parts.
 
@@ -47,10 +45,10 @@ class PostMortem:
 
     def of_failed_spawn(self, failure: Failure) -> None:
         """Note a start that made no process."""
-        self._note(None, failure.sentence)
+        self._note(None, failure.sentence, event="engine_not_started")
         self._board.change(failure=failure)
 
-    def of_generation(self, status: ExitStatus | None, told: str | None, spool: Path) -> None:
+    def of_generation(self, status: ExitStatus | None, told: str | None) -> None:
         """Note how a generation ended, and read its last lines: now where they decide, else after the next spawn.
 
         :param told: our own part in its end, or None
@@ -58,15 +56,10 @@ class PostMortem:
         seen = self._board.snapshot
         report = self._note(status, exits.exit_sentence(status, told))
         self._board.change(failure=None)
-        try:
-            fd = os.open(spool, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            self._log.warning("log_tail_unread", path=str(spool), error=str(error))
-            return
         if seen.ready_mono is None and seen.state is State.BACKOFF:
-            self._explain(report, self._read_tail(fd), timed_out=told is not None)
+            self._explain(report, timed_out=told is not None)
         else:
-            asyncio.get_running_loop().call_soon(self._read_later, fd, report.generation)
+            asyncio.get_running_loop().call_soon(self._read_later, report.generation)
 
     def add(self, explained: Explained) -> None:
         """Put what was found out into the snapshot, unless a later generation has ended meanwhile."""
@@ -78,7 +71,7 @@ class PostMortem:
         if explained.failure is not None and self._board.snapshot.failure is not None:
             self._board.change(failure=explained.failure)
 
-    def _note(self, status: ExitStatus | None, reason: str) -> ExitReport:
+    def _note(self, status: ExitStatus | None, reason: str, *, event: str = "engine_exited") -> ExitReport:
         seen = self._board.snapshot
         began = seen.started_mono if seen.started_mono is not None else self._clock.mono()
         report = ExitReport(
@@ -91,7 +84,7 @@ class PostMortem:
         )
         self._board.change(last_exit=report, pid=None, is_frozen=False, missed_beats=0)
         self._log.info(
-            "engine_exited",
+            event,
             pid=seen.pid,
             generation=report.generation,
             code=report.code,
@@ -101,7 +94,8 @@ class PostMortem:
         )
         return report
 
-    def _explain(self, report: ExitReport, lines: tuple[str, ...], *, timed_out: bool) -> None:
+    def _explain(self, report: ExitReport, *, timed_out: bool) -> None:
+        lines = tuple(self._wiring.tail(report.generation))
         failure = exits.start_failure(self._wiring.explain(lines), report.reason, lines, timed_out=timed_out)
         self._board.change(failure=failure, last_exit=replace(report, log_tail=lines))
         self._log.warning("engine_start_failed", code=failure.code, reason=failure.sentence)
@@ -112,11 +106,5 @@ class PostMortem:
         holder = await asyncio.to_thread(ports.holder_of_port, self._port)
         self._post(Explained(generation, exits.with_holder(failure, self._port, holder)))
 
-    def _read_later(self, fd: int, generation: int) -> None:
-        self._post(Explained(generation, log_tail=self._read_tail(fd)))
-
-    def _read_tail(self, fd: int) -> tuple[str, ...]:
-        try:
-            return tuple(self._wiring.redact(line) for line in exits.read_tail(fd))
-        finally:
-            os.close(fd)
+    def _read_later(self, generation: int) -> None:
+        self._post(Explained(generation, log_tail=tuple(self._wiring.tail(generation))))

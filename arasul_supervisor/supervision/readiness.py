@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.bounded import within
 from arasul_supervisor.supervision.ports import holds_socket, listening_inodes
+from arasul_supervisor.supervision.runners import descendants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _RETRY_S: Final = 0.01
+_FOREIGN_S: Final = 0.5  # somebody else answers there: no need to hurry
 _LIMIT_BYTES: Final = 16 * 1024
 _VERSION_REQUEST: Final = b"GET /api/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 _BEAT_REQUEST: Final = b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -31,9 +33,15 @@ async def answered_version(host: str, port: int, pid: int) -> str:
     """
     while True:
         version = await _ask_version(host, port)
-        if version is not None and holds_socket(pid, listening_inodes(port)):
+        if version is not None and _is_ours(pid, port):
             return version
-        await asyncio.sleep(_RETRY_S)
+        await asyncio.sleep(_RETRY_S if version is None else _FOREIGN_S)
+
+
+def _is_ours(pid: int, port: int) -> bool:
+    """True when the engine or, below a wrapper script, one of its children holds the listening socket."""
+    inodes = listening_inodes(port)
+    return any(holds_socket(holder, inodes) for holder in (pid, *descendants(pid)))
 
 
 async def _ask_version(host: str, port: int) -> str | None:

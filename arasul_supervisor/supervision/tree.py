@@ -10,11 +10,12 @@ import errno
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from arasul_supervisor.supervision.child import ExitStatus
-from arasul_supervisor.supervision.init import children_of_self
+from arasul_supervisor.supervision.init import children_of_self, is_exiting
 from arasul_supervisor.supervision.strays import Stray, carries, describe
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class TreeEnd:
     status: ExitStatus | None = None
     is_killed: bool = False
     is_group_gone: bool = False
+    is_over: bool = False
+    dying: set[int] | None = None
 
     def advance(self, reaper: Reaper) -> bool:
         """Kill and reap what there is, without waiting; True when nothing of the tree is left.
@@ -44,11 +47,12 @@ class TreeEnd:
         if not self.is_group_gone:
             self.is_group_gone = self._reap_group(reaper)
         try:
-            return self._end_escapees(reaper) == 0 and self.is_group_gone
+            self.is_over = self._end_escapees(reaper) == 0 and self.is_group_gone
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
             return False
+        return self.is_over
 
     def advance_spinning(self, reaper: Reaper) -> bool:
         """As `advance`, again and again for at most two milliseconds."""
@@ -94,23 +98,26 @@ class TreeEnd:
         return False
 
     def _end_escapees(self, reaper: Reaper) -> int:
-        """SIGKILL what left the group, came to us as an orphan and carries our marker; how many are left."""
-        left = 0
-        for pid in children_of_self():
-            if reaper.is_owned(pid) or not carries(pid, self.marker):
-                continue
-            left += 1
-            try:
-                pidfd = os.pidfd_open(pid)
-            except ProcessLookupError:
-                continue
-            try:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            finally:
-                os.close(pidfd)
-        return left
+        """SIGKILL what left the group, came to us as an orphan and carries our marker; how many are left.
+
+        A dying process loses its environment long before its memory: what was killed here, and what was dying
+        already at the first look, is waited for until it can be reaped.
+        """
+        reaper.reap_adopted()
+        adopted = [pid for pid in children_of_self() if not reaper.is_owned(pid)]
+        if self.dying is None:
+            self.dying = {pid for pid in adopted if is_exiting(pid)}
+        marked = {pid for pid in adopted if pid not in self.dying and carries(pid, self.marker)}
+        for pid in marked:
+            _kill(pid)
+        self.dying |= marked
+        return len(self.dying.intersection(adopted))
+
+
+def _kill(pid: int) -> None:
+    """SIGKILL an orphan of ours; nobody else reaps it, so the number is its own."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _status_of(ended: os.waitid_result) -> ExitStatus:

@@ -29,13 +29,13 @@ class EngineWiring:
 
     :param prepare: the launch of generation n; raises ArasulError where it cannot be launched
     :param explain: code and sentence of a known start failure in its last lines, or None
-    :param redact: a log line without its secrets
+    :param tail: the last lines of generation n, oldest first, with nothing private in them
     :param leave: told the exit code when the daemon is to end
     """
 
     prepare: Callable[[int], Launch]
     explain: Callable[[Sequence[str]], tuple[str, str] | None]
-    redact: Callable[[str], str]
+    tail: Callable[[int], Sequence[str]]
     leave: Callable[[int], None]
 
 

@@ -6,10 +6,14 @@ import asyncio
 import ctypes
 import os
 import signal
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import pytest
+
 from arasul_supervisor.clock import SystemClock
+from arasul_supervisor.errors import EngineDown
 from arasul_supervisor.supervision.child import Launch
 from arasul_supervisor.supervision.engine import Engine
 from arasul_supervisor.supervision.init import Reaper, become_subreaper
@@ -20,12 +24,11 @@ from arasul_supervisor.supervision.strays import MARKER_VARIABLE, Stray
 from arasul_supervisor.supervision.tree import TreeEnd
 from arasul_supervisor.supervision.wiring import EngineLimits, EngineWiring
 from tests.engine.daemon import send
-from tests.engine.processes import is_alive, pick_free_port
+from tests.engine.processes import is_alive, pick_free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-
-    import pytest
+    from pathlib import Path
 
     from tests.engine.fake import FakeEngine
 
@@ -47,7 +50,12 @@ class Told:
 
 @asynccontextmanager
 async def owned(
-    fake: FakeEngine, modes: str = "", *, policy: RestartPolicy | None = None, strays: Sequence[Stray] = ()
+    fake: FakeEngine,
+    modes: str = "",
+    *,
+    policy: RestartPolicy | None = None,
+    strays: Sequence[Stray] = (),
+    program: Path | None = None,
 ) -> AsyncIterator[Engine]:
     """An engine with its owner, without a daemon around it; stopped at the end."""
     loop, port, reaper = asyncio.get_running_loop(), pick_free_port(), Reaper()
@@ -57,9 +65,9 @@ async def owned(
     environment.update(fake.environment(modes))
     engine = Engine(
         EngineWiring(
-            lambda n: Launch((str(fake.binary), "serve"), environment, fake.folder / f"spool-{n}"),
+            lambda n: Launch((str(program or fake.binary), "serve"), environment, fake.folder / f"spool-{n}"),
             lambda _lines: None,
-            lambda line: line,
+            lambda _generation: (),
             lambda _code: None,
         ),
         EngineLimits("127.0.0.1", port, startup_s=10, stop_s=1, grace_s=300),
@@ -72,7 +80,7 @@ async def owned(
     owner = loop.create_task(engine.run(strays))
     try:
         yield engine
-        await asyncio.wait_for(engine.stop(), 10)
+        await asyncio.wait_for(engine.shut_down(), 10)
     finally:
         owner.cancel()
         await asyncio.gather(owner, return_exceptions=True)
@@ -86,11 +94,23 @@ async def until(engine: Engine, state: State, *, generation: int = 0) -> Snapsho
     return await asyncio.wait_for(wanted, 10)
 
 
+@pytest.fixture
+def unkillable_stray(monkeypatch: pytest.MonkeyPatch) -> list[Stray]:
+    """What every sweep finds alive, until the list is emptied."""
+    living = [Stray(4194303, "llama-server", "nvidia_ioctl")]
+    monkeypatch.setattr(
+        "arasul_supervisor.supervision.strays.sweep", lambda _marker, bound_s: ([], list(living))
+    )
+    monkeypatch.setattr("arasul_supervisor.supervision.effects._SWEEP_PAUSE_S", 0.02)
+    return living
+
+
 async def test_strays_that_nothing_ends_are_fatal_and_nothing_is_started_beside_them(
-    fake_engine: FakeEngine,
+    fake_engine: FakeEngine, unkillable_stray: list[Stray]
 ) -> None:
-    async with owned(fake_engine, strays=[Stray(4194303, "llama-server", "nvidia_ioctl")]) as engine:
+    async with owned(fake_engine, strays=unkillable_stray) as engine:
         seen = await until(engine, State.FATAL)
+        assert seen.wanted is Wanted.UP
         assert seen.failure is not None
         assert seen.failure.code == "unkillable"
         assert "4194303" in seen.failure.sentence
@@ -98,12 +118,25 @@ async def test_strays_that_nothing_ends_are_fatal_and_nothing_is_started_beside_
         assert fake_engine.lives() == []
 
 
-async def test_once_they_are_gone_a_start_on_command_succeeds(fake_engine: FakeEngine) -> None:
-    async with owned(fake_engine, strays=[Stray(4194303, "llama-server", "?")]) as engine:
+async def test_a_start_or_stop_while_they_live_says_fatal_again(
+    fake_engine: FakeEngine, unkillable_stray: list[Stray]
+) -> None:
+    async with owned(fake_engine, strays=unkillable_stray) as engine:
         await until(engine, State.FATAL)
-        seen = await asyncio.wait_for(engine.start(), 10)
-        assert seen.state is State.RUNNING
+        assert (await asyncio.wait_for(engine.start(), 5)).state is State.FATAL
+        assert (await asyncio.wait_for(engine.stop(), 5)).state is State.FATAL
+        assert fake_engine.lives() == []
+
+
+async def test_once_they_are_gone_the_engine_is_started(
+    fake_engine: FakeEngine, unkillable_stray: list[Stray]
+) -> None:
+    async with owned(fake_engine, strays=unkillable_stray) as engine:
+        await until(engine, State.FATAL)
+        unkillable_stray.clear()
+        seen = await until(engine, State.RUNNING)
         assert seen.failure is None
+        assert seen.generation == 1
 
 
 async def test_a_tree_that_survives_is_fatal_until_it_goes_and_then_the_engine_comes_back(
@@ -192,3 +225,52 @@ async def test_runners_are_ended_without_the_engine(fake_engine: FakeEngine) -> 
         assert not is_alive(runner)
         assert is_alive(seen.pid or 0)
         assert engine.snapshot.generation == 1
+
+
+async def test_an_owner_that_fails_takes_the_engine_along(
+    fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("arasul_supervisor.supervision.effects.Effects._terminate", fail)
+    async with owned(fake_engine, "ignore_term") as engine:
+        seen = await until(engine, State.RUNNING)
+        engine.ask_stop()
+        await asyncio.to_thread(wait_until, lambda: not is_alive(seen.pid or 0), limit_s=5, what="its end")
+        with pytest.raises(EngineDown):
+            await engine.start()
+
+
+async def test_a_start_asked_for_while_the_daemon_ends_is_not_obeyed(fake_engine: FakeEngine) -> None:
+    async with owned(fake_engine, "slow_stop,after_s=0.3") as engine:
+        await until(engine, State.RUNNING)
+        ending = asyncio.ensure_future(engine.shut_down())
+        await until(engine, State.STOPPING)
+        engine.ask_start()
+        engine.ask_restart()
+        await asyncio.wait_for(ending, 5)
+        assert engine.snapshot.state is State.STOPPED
+        assert len(fake_engine.lives()) == 1
+
+
+async def test_a_large_process_outside_the_group_is_dead_before_the_next_start(
+    fake_engine: FakeEngine, tmp_path: Path
+) -> None:
+    noted = tmp_path / "large.pid"
+    code = f"import os,time;x=bytearray(600<<20);open('{noted}','w').write(str(os.getpid()));time.sleep(60)"
+    wrapper = tmp_path / "wrapper"
+    large = f'setsid {sys.executable} -S -c "{code}" &'
+    wrapper.write_text(f"#!/bin/sh\ntest -e {noted} || {large}\nexec {fake_engine.binary} serve\n")
+    wrapper.chmod(0o755)
+    async with owned(fake_engine, program=wrapper) as engine:
+        first = await until(engine, State.RUNNING)
+        await asyncio.to_thread(
+            wait_until, lambda: noted.exists() and noted.read_text(), limit_s=10, what="it"
+        )
+        pid, alive_at_spawn = int(noted.read_text()), list[bool]()
+        engine.subscribe(lambda seen: alive_at_spawn.append(is_alive(pid)) if seen.generation == 2 else None)
+        os.kill(first.pid or 0, signal.SIGKILL)
+        await until(engine, State.RUNNING, generation=2)
+        assert alive_at_spawn
+        assert not any(alive_at_spawn)
