@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Finding = Beat | Explained | ChildChanged
 
 EXIT_GAVE_UP = 70
+_LAST_KILL_S = 0.5
 _SWEEP_S = 0.5
 _SWEEP_PAUSE_S = 1.0
 
@@ -139,9 +140,11 @@ class Effects:
     async def close(self) -> None:
         """End all timers and tasks; an engine whose owner ends must end too."""
         self._cancel_timers()
-        self.kill_now()
         if self._current is not None:
-            await self._current.close()
+            try:
+                await self._current.tree.finish(self._reaper, _LAST_KILL_S)
+            finally:
+                await self._current.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)  # the others end by themselves

@@ -240,6 +240,7 @@ async def test_an_owner_that_fails_takes_the_engine_along(
         await asyncio.to_thread(wait_until, lambda: not is_alive(seen.pid or 0), limit_s=5, what="its end")
         with pytest.raises(EngineDown):
             await engine.start()
+        await asyncio.to_thread(wait_until, lambda: engine.is_gone, limit_s=5, what="all of it to be gone")
 
 
 async def test_a_start_asked_for_while_the_daemon_ends_is_not_obeyed(fake_engine: FakeEngine) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.engine.processes import pids_with, wait_until
+from tests.engine.store import install_model
+from tests.engine.tiny_gguf import OTHER
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.engine.daemon import Daemon, DaemonFactory
     from tests.engine.registry import Registry
     from tests.engine.store import ModelFiles
@@ -148,3 +149,23 @@ def test_an_end_that_leaves_runners_behind_leaves_none_here(real_daemon: Any, nu
     running.wait_for(lambda: running.process()["restarts"] == 1, what="the restart")
     running.wait_state("running")
     assert [pid for pid in old if pid in pids_with(running.marker)] == []
+
+
+def test_a_model_deleted_while_loaded_is_ended_by_force_and_haunts_nobody(
+    real_daemon: Any, model_files: ModelFiles
+) -> None:
+    running: Daemon = real_daemon({"LLM_MODEL": "tiny"})
+    install_model(Path(running.environment["OLLAMA_MODELS"]), "other", model_files(OTHER))
+    assert running.engine("POST", "/api/generate", {"model": "other", "keep_alive": -1}).status == 200
+    assert running.engine("DELETE", "/api/delete", {"model": "other"}).status == 200
+
+    plain = running.post("/api/cache/clear").json()
+    assert plain["status"] == "partial"
+    assert "Deleted while loaded" in plain["message"]
+    forced = running.post("/api/cache/clear", {"force": True}).json()
+    assert (forced["status"], forced["unloaded_models"]) == ("success", ["other:latest"])
+
+    assert runners(running) == []
+    assert running.get("/api/models/loaded").json()["count"] == 0
+    assert "already clear" in running.post("/api/cache/clear").json()["message"]
+    assert running.request("POST", "/api/session/reset", timeout_s=60).status == 200
