@@ -9,6 +9,7 @@ from arasul_supervisor.api.answers import Reply
 from arasul_supervisor.api.model_fields import NamedModel
 from arasul_supervisor.api.routes import Route
 from arasul_supervisor.errors import (
+    BadInput,
     EngineDown,
     EngineRefused,
     EngineSilent,
@@ -145,8 +146,11 @@ class Models:
 
     async def delete(self, call: Call) -> Reply:
         """Unload, remove, and look that it is gone. A loaded model that is removed could never be unloaded."""
-        body = call.body_as(NamedModel)
-        name = (body if body.is_given else call.query_as(NamedModel)).checked_name()
+        given = [named for named in (call.body_as(NamedModel), call.query_as(NamedModel)) if named.is_given]
+        names = [named.checked_name() for named in given or [NamedModel()]]
+        name = names[0]
+        if any(not same_model(name, other) for other in names):
+            raise BadInput(f"The body names {name}, the query {names[1]}.", hint="Name one model.")
         self._access.require_up()
         if self._pulls.is_pulling(name):
             raise ModelBusy(
