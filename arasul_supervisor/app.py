@@ -1,63 +1,30 @@
-"""The composition root: builds the parts in order, wires them, runs them, and ends them in reverse.
-
-The order of a launch is the contract's (§3): settings → lock and management port → strays → spawn → heavy imports
-→ serve. Nothing on the way to the spawn imports aiohttp, structlog or psutil.
-"""
+"""The launch up to the first thing that cannot be undone: settings, lock, management port (CONTRACT §3)."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor import management_port
-from arasul_supervisor.bounded import end_task, within
 from arasul_supervisor.clock import SystemClock
+from arasul_supervisor.daemon import Daemon
 from arasul_supervisor.errors import CannotRunHere
-from arasul_supervisor.launch_plan import LaunchPlan
 from arasul_supervisor.logs.daemon_log import DaemonLog
-from arasul_supervisor.logs.engine_log import EngineLog
-from arasul_supervisor.logs.public_log import PublicLog
-from arasul_supervisor.logs.rules import explain_exit
-from arasul_supervisor.logs.spool import SpoolFolder
-from arasul_supervisor.logs.stdout import StdoutWriter, log_format_for
-from arasul_supervisor.ollama.environment import GpuMemory, load_checked_settings
+from arasul_supervisor.ollama.environment import load_checked_settings
 from arasul_supervisor.process_ground import raise_descriptor_limit
 from arasul_supervisor.settings import SettingsError, warnings_for
-from arasul_supervisor.settings.bind import reachable_host
-from arasul_supervisor.supervision import strays
-from arasul_supervisor.supervision.engine import Engine
-from arasul_supervisor.supervision.guardian import Guardian
-from arasul_supervisor.supervision.init import Reaper, become_subreaper
-from arasul_supervisor.supervision.lock import StateLock, installation_prefix, marker_of_this_life
-from arasul_supervisor.supervision.restart_policy import RestartPolicy
-from arasul_supervisor.supervision.snapshot import State
-from arasul_supervisor.supervision.wiring import EngineLimits, EngineWiring
-from arasul_supervisor.telemetry.gpu.probe import probe_gpu_memory
+from arasul_supervisor.supervision.lock import StateLock
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Awaitable, Coroutine, Mapping
+    from collections.abc import Mapping
 
     from arasul_supervisor.process_ground import EarlySignals
-    from arasul_supervisor.services import Services
-    from arasul_supervisor.settings import Settings
-    from arasul_supervisor.supervision.snapshot import Snapshot
-    from arasul_supervisor.supervision.strays import Stray
 
-EXIT_ASKED: Final = 0
 EXIT_SETTINGS: Final = 2
-EXIT_GAVE_UP: Final = 70
 EXIT_CANNOT_RUN: Final = 71
 
-_STRAYS_S = 5.0
-_BEYOND_LADDER_S = 1.0
-"""Of the two seconds that the contract gives the daemon beyond ARASUL_STOP_TIMEOUT, one is the engine's."""
-_FLUSH_S = 0.5
-_TAIL_LINES = 20
-_NO_ENGINE = (
+_NO_ENGINE: Final = (
     "No Ollama was found on PATH. Install it (https://ollama.com/download), set ARASUL_OLLAMA to its program, "
     "or type `make ollama` in a checkout of this project."
 )
@@ -89,234 +56,3 @@ def run(environ: Mapping[str, str], early: EarlySignals) -> int:
         sys.stderr.write(f"arasul-supervisor: {error.sentence}\n")
         return EXIT_CANNOT_RUN
     return asyncio.run(daemon.main())
-
-
-class Daemon:
-    """Everything of one life of the daemon, from the first spawn to the exit code."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        environ: Mapping[str, str],
-        sock: socket.socket,
-        log: DaemonLog,
-        early: EarlySignals,
-    ) -> None:
-        self._settings, self._sock, self._log, self._early = settings, sock, log, early
-        self._clock, self._reaper = SystemClock(), Reaper()
-        self._writer = StdoutWriter(log_format=log_format_for(settings.log_format), clock=self._clock)
-        self._marker = marker_of_this_life(settings.state_dir)
-        self._spools = SpoolFolder(settings.state_dir / "spool")
-        self._plan = LaunchPlan(
-            settings,
-            environ,
-            marker=self._marker,
-            spools=self._spools,
-            gpus=[GpuMemory(gpu.total_bytes, gpu.available_bytes) for gpu in probe_gpu_memory(settings)],
-            log=log,
-        )
-        self._services: Services | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._followed = self._known_version_of = 0
-
-    async def main(self) -> int:
-        """Launch, serve until somebody says to leave, and end everything in reverse."""
-        loop = asyncio.get_running_loop()
-        self._left: asyncio.Future[int] = loop.create_future()
-        self._hurried: asyncio.Future[None] = loop.create_future()
-        survivors = self._become_parent(loop)
-        if self._early.asked is not None:
-            return EXIT_ASKED
-        guardian = Guardian(self._marker, self._reaper, self._log)
-        self._engine, self._engine_log = self._make_engine(), self._make_engine_log()
-        self._engine.subscribe(self._follow)
-        code = EXIT_GAVE_UP
-        try:
-            if os.getpid() != 1:
-                guardian.start()
-                guardian.watch(loop)
-            self._begin("engine", self._engine.run(survivors))
-            self._begin("engine-log", self._engine_log.run())
-            await self._unless_left(self._engine.wait_until(_has_begun))
-            await self._unless_left(self._serve())
-            code = await self._left
-        except Exception as error:  # it cannot be served: end by the rule, and say why
-            self._log.exception("serving_failed", error)
-        finally:
-            await self._end()
-            if self._engine.is_gone:  # else it is the guardian's: our exit tells it
-                guardian.end(loop)
-            self._reaper.uninstall(loop)
-            self._log.info("daemon_ended")
-            if not self._log.is_started:
-                self._log.flush_plain()
-            await asyncio.to_thread(self._writer.close, timeout_s=_FLUSH_S)
-        return code
-
-    def _become_parent(self, loop: asyncio.AbstractEventLoop) -> list[Stray]:
-        """Take the duties of a parent: signals, orphans, and what an earlier life left. Returns what nothing ends."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            loop.add_signal_handler(number, self._asked_to_end, number)
-        loop.add_signal_handler(signal.SIGHUP, self._reopen_log)
-        loop.add_signal_handler(signal.SIGUSR1, self._dump_state)
-        # As PID 1 an unhandled one would be dropped, elsewhere it would end us without a word.
-        loop.add_signal_handler(signal.SIGUSR2, self._log.info, "signal_ignored")
-        become_subreaper()
-        self._reaper.install(loop)
-        ended, survivors = strays.sweep(installation_prefix(self._marker), bound_s=_STRAYS_S)
-        if ended:
-            self._log.warning("strays_ended", pids=ended, decision="an earlier life had left them behind")
-        self._spools.sweep()  # now that nobody writes there any more
-        return survivors
-
-    def _make_engine(self) -> Engine:
-        settings = self._settings
-        return Engine(
-            EngineWiring(self._plan.prepare, explain_exit, self._tail, self._leave),
-            EngineLimits(
-                reachable_host(settings.engine_host),
-                settings.engine_port,
-                startup_s=settings.startup_timeout_s,
-                stop_s=settings.stop_timeout_s,
-                grace_s=settings.health_grace_s,
-            ),
-            RestartPolicy(
-                stable_s=settings.stable_s,
-                base_s=settings.backoff_base_s,
-                max_s=settings.backoff_max_s,
-                reset_s=settings.backoff_reset_s,
-                start_retries=settings.start_retries,
-                on_give_up=settings.on_give_up,
-            ),
-            marker=self._marker,
-            reaper=self._reaper,
-            clock=self._clock,
-            log=self._log,
-        )
-
-    def _make_engine_log(self) -> EngineLog:
-        settings, clock = self._settings, self._clock
-        public = PublicLog(
-            settings.log_file, max_bytes=settings.log_max_bytes, keep=settings.log_keep, clock=clock
-        )
-        return EngineLog(public, self._writer, clock=clock, report=self._log.warning)
-
-    def _tail(self, generation: int) -> tuple[str, ...]:
-        """The last lines of a generation as they may be shown; none where its log cannot be read."""
-        try:
-            return self._engine_log.tail(_TAIL_LINES, generation=generation)
-        except OSError as error:
-            self._log.warning("log_tail_unread", error=str(error))
-            return ()
-
-    def _follow(self, seen: Snapshot) -> None:
-        """Have the log of each new generation followed, and its version remembered once it is ready."""
-        if seen.pid is not None and seen.spool is not None and seen.generation > self._followed:
-            self._followed = seen.generation
-            self._engine_log.follow(seen.generation, seen.spool)
-        if seen.ready_mono is not None and seen.generation > self._known_version_of:
-            self._known_version_of = seen.generation
-            self._plan.note_version(seen.engine_version)
-
-    async def _serve(self) -> None:
-        """Import the heavy libraries beside the running loop, and open the management API."""
-        started = await asyncio.to_thread(_import_services)
-        settings = self._settings
-        self._log.start(
-            self._writer, log_format=log_format_for(settings.log_format), level=settings.log_level
-        )
-        self._services = started(
-            settings,
-            self._engine,
-            self._engine_log,
-            plan=self._plan,
-            reaper=self._reaper,
-            clock=self._clock,
-            log=self._log,
-        )
-        self._begin("telemetry", self._services.sampler.run())
-        await self._services.serve(self._sock)
-        self._log.info("api_ready", url=settings.url)
-
-    async def _end(self) -> None:
-        """End the engine and the API side by side, then the rest, within the time that the contract gives."""
-        limit_s = self._settings.stop_timeout_s + _BEYOND_LADDER_S
-        ends: list[Awaitable[object]] = [self._engine.shut_down()]
-        if self._services is not None:
-            ends.append(self._services.close())
-        ending = [asyncio.ensure_future(within(end, limit_s)) for end in ends]
-        all_ended = asyncio.ensure_future(asyncio.wait(ending))
-        await asyncio.wait((all_ended, self._hurried), return_when=asyncio.FIRST_COMPLETED)
-        if not all_ended.done():
-            self._engine.kill_now()
-        for end in (*ending, all_ended):
-            await end_task(end)
-            if not end.cancelled() and (error := end.exception()) is not None:
-                self._log.error("end_incomplete", error=repr(error))
-        for task in reversed(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_FLUSH_S)
-
-    async def _unless_left(self, work: Awaitable[object]) -> None:
-        """Wait for `work`, but no longer than until somebody says to leave."""
-        task = asyncio.ensure_future(work)
-        try:
-            await asyncio.wait((task, self._left), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                task.result()
-        finally:
-            await end_task(task)
-
-    def _begin(self, name: str, work: Coroutine[None, None, None]) -> None:
-        """Start a task that must not end by itself: if it fails, the daemon cannot keep its promises, and leaves."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        task.add_done_callback(self._task_ended)
-        self._tasks.append(task)
-
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            return
-        if (error := task.exception()) is not None:
-            self._log.exception("task_failed", error, task=task.get_name())
-        self._leave(EXIT_GAVE_UP)
-
-    def _leave(self, code: int) -> None:
-        if not self._left.done():
-            self._left.set_result(code)
-
-    def _asked_to_end(self, number: signal.Signals) -> None:
-        if self._left.done():
-            self._log.warning(
-                "asked_again_to_end", signal=number.name, decision="the engine is killed at once"
-            )
-            self._engine.kill_now()
-            if not self._hurried.done():
-                self._hurried.set_result(None)
-            return
-        self._log.info("asked_to_end", signal=number.name)
-        self._leave(EXIT_ASKED)
-
-    def _reopen_log(self) -> None:
-        self._log.info("log_reopened", path=str(self._settings.log_file))
-        self._engine_log.reopen()
-
-    def _dump_state(self) -> None:
-        """SIGUSR1: all that is known, in one line, for whoever looks for a fault."""
-        seen = self._engine.snapshot
-        tasks = sorted(task.get_name() for task in asyncio.all_tasks())
-        findings = [f"{found.outcome} x{found.count}" for found in self._engine_log.findings(seen.generation)]
-        self._log.info(
-            "state_dump", engine=repr(seen), findings=findings, tasks=tasks, lag=self._engine_log.lag_bytes
-        )
-
-
-def _has_begun(seen: Snapshot) -> bool:
-    """True once the first start was tried, or cannot be."""
-    return seen.generation > 0 or seen.state is State.FATAL
-
-
-def _import_services() -> type[Services]:
-    from arasul_supervisor.services import Services  # aiohttp, psutil, msgspec: 200 ms, so after the spawn
-
-    return Services

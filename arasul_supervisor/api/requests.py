@@ -139,7 +139,9 @@ async def _collect(request: web.BaseRequest, limit_bytes: int, *, is_all_wanted:
 def _wrong_field(error: msgspec.ValidationError, *, where: str) -> BadInput:
     text = str(error)
     found = AT_FIELD.search(text)
-    expected = text[: found.start()] if found else text
+    expected, has_form, _ = (text[: found.start()] if found else text).partition(" matching regex ")
+    if has_form:
+        expected += " of the form that GET /openapi.json shows"
     field = found["path"].removeprefix("$.") if found else ""
     if not field:
         return BadInput(f"The {where} must be a JSON object: {expected}.")

@@ -200,5 +200,5 @@ def _make_request(
 
 def _what(message: str | None) -> str | None:
     """The first line of what aiohttp's parser says, as a sentence."""
-    first_line = (message or "").partition("\n")[0].strip(" :.")
+    first_line = (message or "").partition("\n")[0].partition(": bytearray(")[0].strip(" :.")
     return f"{first_line[:120]}." if first_line else None

@@ -156,7 +156,8 @@ class Transport:
                 f"Ollama was asked to {purpose} and closed the connection before its answer was complete.",
                 hint="It may have ended; GET /health says what is known.",
             )
-        return garbled(purpose, f"{type(error).__name__}: {error}")
+        words = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+        return garbled(purpose, words.partition("\n")[0].strip(" :") or type(error).__name__)
 
 
 def _new_session() -> aiohttp.ClientSession:

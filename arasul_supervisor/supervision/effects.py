@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import TYPE_CHECKING
 
 from arasul_supervisor._compat import assert_never
@@ -14,7 +13,8 @@ from arasul_supervisor.supervision.generation import Beat, ChildChanged, Generat
 from arasul_supervisor.supervision.lifecycle import Effect, Event
 from arasul_supervisor.supervision.lock import installation_prefix
 from arasul_supervisor.supervision.post_mortem import PostMortem
-from arasul_supervisor.supervision.restart_policy import GiveUp, Life, is_short, next_start, short_lives_after
+from arasul_supervisor.supervision.restart_policy import GiveUp
+from arasul_supervisor.supervision.restarts import Restarts
 from arasul_supervisor.supervision.snapshot import Failure, State
 from arasul_supervisor.supervision.wiring import Explained
 
@@ -59,34 +59,32 @@ class Effects:
         :param post: puts a finding at the end of the owner's queue
         :param follow_up: has an event handled in this same turn, before anything queued
         """
-        self._wiring, self._limits, self._policy = wiring, limits, policy
+        self._wiring, self._limits = wiring, limits
         self._board, self._marker, self._reaper = board, marker, reaper
         self._clock, self._log, self._post, self._follow_up = clock, log, post, follow_up
         self._post_mortem = PostMortem(
             wiring, limits.port, board=board, clock=clock, log=log, post=post, begin=self._begin
         )
+        self._restarts = Restarts(policy, limits.grace_s, board=board, clock=clock, log=log)
         self.farewells: list[Callable[[], Awaitable[object]]] = []
         self._current: Generation | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._life: Life | None = None
         self._told: str | None = None
         self._version: str | None = None
         self._spawn_failure: Failure | None = None
         self._survivors: tuple[Stray, ...] = ()
         self._delay_s = 0.0
-        self._is_grace_due = True
-        self._is_automatic = False
         self._sweeper: asyncio.Task[None] | None = None
         self._run: dict[Effect, Callable[[], None]] = {
             Effect.SPAWN: self._spawn,
             Effect.TERMINATE: self._terminate,
             Effect.END_TREE: self._end_tree,
-            Effect.COUNT_LIFE: self._count_life,
+            Effect.COUNT_LIFE: self._restarts.count_life,
             Effect.NOTE_EXIT: self._note_exit,
             Effect.DECIDE_RESTART: self._decide_restart,
-            Effect.FORGET_SHORT_LIVES: self._forget_short_lives,
-            Effect.RENEW_GRACE: self._renew_grace,
+            Effect.FORGET_SHORT_LIVES: self._restarts.forget_short_lives,
+            Effect.RENEW_GRACE: self._restarts.renew_grace,
             Effect.NOTE_READY: self._note_ready,
             Effect.NOTE_SURVIVORS: self._note_survivors,
             Effect.ARM_START_LIMIT: lambda: self._arm(limits.startup_s, Event.START_TIMED_OUT),
@@ -155,7 +153,6 @@ class Effects:
         now_mono, seen = self._clock.mono(), self._board.snapshot
         self._board.change(
             generation=seen.generation + 1,
-            restarts=seen.restarts + self._is_automatic,
             started_at=self._clock.wall(),
             started_mono=now_mono,
             ready_at=None,
@@ -163,10 +160,9 @@ class Effects:
             answered_mono=None,
             next_attempt_at=None,
             next_attempt_mono=None,
-            grace_until_mono=now_mono + self._limits.grace_s if self._is_grace_due else seen.grace_until_mono,
         )
-        self._is_grace_due = self._is_automatic = False
-        self._told = self._life = None
+        self._restarts.note_start()
+        self._told = None
         try:
             launch = self._wiring.prepare(seen.generation + 1)
             child = spawn(launch, generation=seen.generation + 1, reaper=self._reaper)
@@ -259,13 +255,6 @@ class Effects:
         self._survivors, self._sweeper = (), None
         self._post(Message(Event.TREE_GONE, generation))
 
-    def _count_life(self) -> None:
-        seen = self._board.snapshot
-        ran_s = None if seen.ready_mono is None else self._clock.mono() - seen.ready_mono
-        self._life = Life(ran_s)
-        self._is_grace_due = self._is_grace_due or not is_short(self._life, self._policy)
-        self._board.change(short_lives=short_lives_after(self._life, seen.short_lives, self._policy))
-
     def _note_exit(self) -> None:
         """Tell how the generation ended, and let go of it. Nothing is told where nothing ran."""
         if self._spawn_failure is not None:
@@ -278,30 +267,14 @@ class Effects:
             self._begin(ended.close())
 
     def _decide_restart(self) -> None:
-        seen = self._board.snapshot
-        if self._life is None:  # an operator's command found nothing running: no life has ended
-            self._board.change(decision="started anew", failure=None)
+        decision = self._restarts.decide()
+        if decision is None:  # an operator's command found nothing running: no life has ended
             self._follow_up(Message(Event.RESTART_GRANTED))
-            return
-        life = Life(self._life.ran_s, seen.failure.code if seen.failure else None)
-        decision = next_start(seen.short_lives, life, self._policy, random.random())
-        self._is_automatic = True
-        self._log.info("restart_decided", decision=decision.reason, short_lives=seen.short_lives)
-        if isinstance(decision, GiveUp):
-            self._board.change(decision=decision.reason, gave_up=True)
+        elif isinstance(decision, GiveUp):
             self._follow_up(Message(Event.GAVE_UP_LEAVING if decision.leave else Event.GAVE_UP_HOLDING))
-            return
-        self._delay_s = decision.delay_s
-        self._board.change(decision=decision.reason, gave_up=decision.gave_up)
-        self._follow_up(Message(Event.RESTART_DELAYED if decision.delay_s else Event.RESTART_GRANTED))
-
-    def _forget_short_lives(self) -> None:
-        self._life = None
-        self._is_automatic = False
-        self._board.change(short_lives=0, gave_up=False)
-
-    def _renew_grace(self) -> None:
-        self._is_grace_due = True
+        else:
+            self._delay_s = decision.delay_s
+            self._follow_up(Message(Event.RESTART_DELAYED if decision.delay_s else Event.RESTART_GRANTED))
 
     def _arm(self, delay_s: float, event: Event) -> None:
         generation = self._board.snapshot.generation

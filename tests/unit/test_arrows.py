@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parents[2] / PACKAGE
 
 GROUND = frozenset({"_compat", "clock", "errors", "bounded", "event_log", "settings"})
 FOUR = frozenset({"logs", "ollama", "supervision", "telemetry"})
-COMPOSITION = frozenset({"app", "launch_plan", "management_port", "process_ground", "services"})
+COMPOSITION = frozenset({"app", "daemon", "launch_plan", "management_port", "process_ground", "services"})
 MAY_KNOW = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(FOUR, GROUND),  # and itself; the four do not know each other
