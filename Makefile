@@ -2,6 +2,8 @@
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
+FLOOR = $(shell for p in python3.10 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.10*/bin/python3.10; do \
+	$$p -c '' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -10,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install ollama run test test-system test-long lint bench clean
+.PHONY: help install ollama run test test-system test-floor test-long lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +36,14 @@ test: install ollama ## unit, property, integration, real and api tests, with co
 	@$(PYTEST) tests/unit tests/property tests/integration tests/api tests/real -m "not long" \
 		--cov=arasul_supervisor --cov-branch --cov-report=term $(ARGS)
 
-test-system: install ollama ## each home as its user would start it: PID 1, systemd, supervisord, image
+test-system: install ollama ## the daemon in its homes: so far as PID 1 of a namespace
 	@$(PYTEST) tests/system -m "not long" $(ARGS) || { test $$? -eq 5 && echo "make: tests/system holds no test yet."; }
+
+test-floor: ## unit and property tests on Python 3.10, the oldest that is supported
+	@test -n "$(FLOOR)" || { echo "make: NOT TESTED on Python 3.10: there is none on the PATH or in pyenv."; exit 0; }; \
+		test -x .cache/floor/bin/python || $(FLOOR) -m venv .cache/floor; \
+		.cache/floor/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' && \
+		.cache/floor/bin/python -m pytest tests/unit tests/property -q $(ARGS)
 
 test-long: install ollama ## soaks and Ollama's own long time-outs
 	@$(PYTEST) tests -m long $(ARGS) || { test $$? -eq 5 && echo "make: no test is marked long yet."; }
