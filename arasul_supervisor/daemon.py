@@ -116,8 +116,11 @@ class Daemon:
 
     def _become_parent(self, loop: asyncio.AbstractEventLoop) -> list[Stray]:
         """Take the duties of a parent: signals, orphans, and what an earlier life left. Returns what nothing ends."""
+        # Not by the loop's own way: its pipe, full in a storm of deaths, would lose them.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            loop.add_signal_handler(number, self._asked_to_end, number)
+            signal.signal(
+                number, lambda n, _frame: loop.call_soon_threadsafe(self._asked_to_end, signal.Signals(n))
+            )
         loop.add_signal_handler(signal.SIGHUP, self._reopen_log)
         loop.add_signal_handler(signal.SIGUSR1, self._dump_state)
         # As PID 1 an unhandled one would be dropped, elsewhere it would end us without a word.

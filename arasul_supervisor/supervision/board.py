@@ -20,6 +20,7 @@ class Board:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self.snapshot = Snapshot()
+        self._published: Snapshot | None = None
         self._subscribers: list[Callable[[Snapshot], None]] = []
         self._waiting: list[tuple[Callable[[Snapshot], bool], asyncio.Future[Snapshot]]] = []
 
@@ -29,7 +30,10 @@ class Board:
         self.snapshot = replace(self.snapshot, **changes)  # type: ignore[arg-type]
 
     def publish(self) -> None:
-        """Show the snapshot to the subscribers, and to those whose wait it ends."""
+        """Show the snapshot, if it has changed, to the subscribers and to those whose wait it ends."""
+        if self.snapshot is self._published:
+            return
+        self._published = self.snapshot
         for callback in list(self._subscribers):
             try:
                 callback(self.snapshot)

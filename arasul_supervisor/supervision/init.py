@@ -76,14 +76,17 @@ class Reaper:
 
     def __init__(self) -> None:
         self._owned: set[int] = set()
+        self._is_look_due = False
         self._waiting: list[asyncio.Future[None]] = []
         self._listeners: list[Callable[[], None]] = []
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen for SIGCHLD on `loop`; what died before is looked for at once."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        loop.add_signal_handler(signal.SIGCHLD, self._something_changed)
-        loop.call_soon(self._something_changed)
+        loop.add_signal_handler(signal.SIGCHLD, self._look_soon, loop)
+        # A storm of deaths fills the loop's wake-up pipe: it is awake then, and needs no complaint for each.
+        signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
+        self._look_soon(loop)
 
     def uninstall(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop listening."""
@@ -130,7 +133,14 @@ class Reaper:
         with suppress(ChildProcessError):
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
 
+    def _look_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look once for all the signals of this turn: asyncio calls for each, and a look sees all deaths."""
+        if not self._is_look_due:
+            self._is_look_due = True
+            loop.call_soon(self._something_changed)
+
     def _something_changed(self) -> None:
+        self._is_look_due = False
         self.reap_adopted()
         waiting, self._waiting = self._waiting, []
         for future in waiting:
