@@ -22,6 +22,7 @@ from arasul_supervisor.logs.stdout import StdoutWriter, log_format_for
 from arasul_supervisor.ollama.environment import GpuMemory
 from arasul_supervisor.settings.bind import reachable_host
 from arasul_supervisor.supervision import strays
+from arasul_supervisor.supervision.effects import EXIT_GAVE_UP
 from arasul_supervisor.supervision.engine import Engine
 from arasul_supervisor.supervision.guardian import Guardian
 from arasul_supervisor.supervision.init import Reaper, become_subreaper
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from arasul_supervisor.supervision.strays import Stray
 
 EXIT_ASKED: Final = 0
-EXIT_GAVE_UP: Final = 70
 
 _STRAYS_S: Final = 5.0
 _BEYOND_LADDER_S: Final = 1.0

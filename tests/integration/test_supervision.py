@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.engine.processes import pids_with, wait_until
+from tests.engine.processes import is_alive, pids_with, wait_until
 
 if TYPE_CHECKING:
     from tests.engine.daemon import Daemon, DaemonFactory
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
 
 NO_PAUSE = {"ARASUL_STABLE_SECONDS": "0"}
 QUICK = {"ARASUL_BACKOFF_BASE": "0.02", "ARASUL_BACKOFF_MAX": "0.1", "OLLAMA_STARTUP_TIMEOUT": "1"}
-
-
-def is_alive(pid: int) -> bool:
-    """True while the process exists and is no zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] != b"Z"
-    except OSError:
-        return False
 
 
 def kill_engine(daemon: Daemon, number: int = signal.SIGKILL) -> dict[str, Any]:
