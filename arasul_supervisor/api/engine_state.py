@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.api.process_view import why_down
 from arasul_supervisor.errors import EngineDown
-from arasul_supervisor.supervision.snapshot import State
+from arasul_supervisor.supervision.snapshot import State, why_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,6 +13,7 @@ from arasul_supervisor.api.engine_state import down_error
 from arasul_supervisor.api.health_rules import HealthInputs, HealthView, Inventory, Now, judge_health
 from arasul_supervisor.api.routes import Route
 from arasul_supervisor.errors import EngineDown
+from arasul_supervisor.logs.findings import Finding
 from arasul_supervisor.ollama.names import same_model
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class HealthSources:
         inputs = HealthInputs(
             snapshot=snapshot,
             gpu=self._access.sampler.gpu_check(),
-            findings=self._engine_log.findings(snapshot.generation),
+            findings=(*self._engine_log.findings(snapshot.generation), *_lost_runners(snapshot)),
             inventory=Inventory(
                 default=self._default_model,
                 installed=installed,
@@ -139,6 +140,14 @@ class Health:
         if not snapshot.is_answering:
             raise down_error(snapshot, self._sources.mono())
         return Reply(Ready())
+
+
+def _lost_runners(snapshot: Snapshot) -> tuple[Finding, ...]:
+    """What the engine's log cannot know of a runner's end, as one more outcome beside those of the log."""
+    loss = snapshot.runner_loss
+    if loss is None:
+        return ()
+    return (Finding("runner_oom_killed", "error", loss.sentence, 1, loss.mono, loss.at, ""),)
 
 
 def _rounded(age_s: float | None) -> float | None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.api.process_view import ProcessView, process_view, why_down
-from arasul_supervisor.supervision.snapshot import State, Wanted
+from arasul_supervisor.api.process_view import ProcessView, process_view
+from arasul_supervisor.supervision.snapshot import State, Wanted, why_down
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

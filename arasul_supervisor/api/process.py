@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.api.answers import Reply
 from arasul_supervisor.api.bounds import bounded
-from arasul_supervisor.api.process_view import ProcessView, process_view, why_down
+from arasul_supervisor.api.process_view import ProcessView, process_view
 from arasul_supervisor.api.routes import Route
 from arasul_supervisor.errors import ArasulError
-from arasul_supervisor.supervision.snapshot import State
+from arasul_supervisor.supervision.snapshot import State, why_down
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from arasul_supervisor.clock import rfc3339
-from arasul_supervisor.supervision.snapshot import State
 
 if TYPE_CHECKING:
     from arasul_supervisor.supervision.snapshot import ExitReport, Snapshot
@@ -14,18 +13,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LastExit:
-    """How the last generation ended; `code` is its exit status, `signal` the number that ended it."""
+    """How the last generation ended; `code` is its exit status, `signal` the number that ended it.
+
+    `oom_killed`: that was the kernel's out-of-memory killer.
+    """
 
     code: int | None
     signal: int | None
     reason: str
     at: str | None
+    oom_killed: bool
     log_tail: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessView:
-    """The engine's process. `decision` is the last thing decided about it, as a sentence."""
+    """The engine's process.
+
+    `decision` is the last thing decided about it, as a sentence; `oom_kills` how often the kernel ended it or one of
+    its runners for want of memory in this life of the daemon.
+    """
 
     state: str
     wanted: str
@@ -42,6 +49,7 @@ class ProcessView:
     last_exit: LastExit | None
     is_answering: bool
     decision: str
+    oom_kills: int
 
 
 def process_view(snapshot: Snapshot, now_mono: float) -> ProcessView:
@@ -66,30 +74,13 @@ def process_view(snapshot: Snapshot, now_mono: float) -> ProcessView:
         last_exit=_last_exit(snapshot.last_exit),
         is_answering=snapshot.is_answering,
         decision=snapshot.decision,
+        oom_kills=snapshot.oom_kills,
     )
-
-
-def why_down(snapshot: Snapshot) -> str:
-    """Why the engine does not answer, as one sentence that says what to do where a person must act."""
-    if snapshot.state is State.RUNNING:
-        if snapshot.is_frozen:
-            return "Ollama's process is stopped (state T): continue it, or POST /api/process/restart."
-        return f"Ollama has missed {snapshot.missed_beats} heartbeats in a row."
-    if snapshot.failure is not None and snapshot.state is not State.STOPPED:
-        return snapshot.failure.sentence
-    if snapshot.wanted.value == "down":
-        return "Ollama was stopped by an operator; POST /api/process/start starts it."
-    words = {
-        State.STOPPED: "Ollama is not running.",
-        State.STARTING: "Ollama is starting and does not answer yet.",
-        State.STOPPING: "Ollama is being stopped.",
-        State.BACKOFF: f"Ollama has ended and is started again: {snapshot.decision}.",
-        State.FATAL: f"Ollama is not started again: {snapshot.decision}.",
-    }
-    return words[snapshot.state]
 
 
 def _last_exit(report: ExitReport | None) -> LastExit | None:
     if report is None:
         return None
-    return LastExit(report.code, report.signal, report.reason, rfc3339(report.at), report.log_tail)
+    return LastExit(
+        report.code, report.signal, report.reason, rfc3339(report.at), report.is_oom_kill, report.log_tail
+    )

@@ -16,6 +16,7 @@ from arasul_supervisor.supervision.post_mortem import PostMortem
 from arasul_supervisor.supervision.restart_policy import GiveUp
 from arasul_supervisor.supervision.restarts import Restarts
 from arasul_supervisor.supervision.snapshot import Failure, State
+from arasul_supervisor.supervision.vital_signs import VitalSigns
 from arasul_supervisor.supervision.wiring import Explained
 
 if TYPE_CHECKING:
@@ -62,8 +63,16 @@ class Effects:
         self._wiring, self._limits = wiring, limits
         self._board, self._marker, self._reaper = board, marker, reaper
         self._clock, self._log, self._post, self._follow_up = clock, log, post, follow_up
+        self._vital_signs = VitalSigns(board=board, clock=clock, log=log)
         self._post_mortem = PostMortem(
-            wiring, limits.port, board=board, clock=clock, log=log, post=post, begin=self._begin
+            wiring,
+            limits.port,
+            board=board,
+            clock=clock,
+            log=log,
+            post=post,
+            begin=self._begin,
+            was_oom_kill=self._vital_signs.was_oom_kill,
         )
         self._restarts = Restarts(policy, limits.grace_s, board=board, clock=clock, log=log)
         self.farewells: list[Callable[[], Awaitable[object]]] = []
@@ -117,11 +126,11 @@ class Effects:
     def note(self, finding: Finding) -> None:
         """Put a finding that moves no state into the snapshot."""
         if isinstance(finding, Beat):
-            self._note_beat(finding)
+            self._vital_signs.note(finding, self._current)
         elif isinstance(finding, Explained):
             self._post_mortem.add(finding)
         elif isinstance(finding, ChildChanged):
-            self._look_whether_frozen()
+            self._vital_signs.look_whether_frozen(self._current)
         else:
             assert_never(finding)
 
@@ -145,6 +154,7 @@ class Effects:
                 await self._current.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self._vital_signs.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)  # the others end by themselves
 
     def _spawn(self) -> None:
@@ -193,32 +203,9 @@ class Effects:
         )
         if self._current is not None:
             self._current.watch_heartbeat(self._limits.host, self._limits.port)
+            self._vital_signs.begin(self._current)
         took_s = round(now_mono - (seen.started_mono or now_mono), 3)
         self._log.info("engine_ready", pid=seen.pid, version=self._version, took_s=took_s)
-
-    def _note_beat(self, beat: Beat) -> None:
-        seen = self._board.snapshot
-        if beat.generation != seen.generation or seen.state is not State.RUNNING:
-            return
-        if beat.is_answered:
-            self._board.change(answered_mono=self._clock.mono(), missed_beats=0, is_frozen=False)
-        else:
-            self._board.change(missed_beats=seen.missed_beats + 1)
-            self._look_whether_frozen()
-        if seen.missed_beats >= 3 and beat.is_answered:
-            self._log.warning("engine_answers_again", pid=seen.pid)
-        elif seen.missed_beats == 2 and not beat.is_answered:
-            self._log.warning("engine_silent", pid=seen.pid, missed_beats=3)
-
-    def _look_whether_frozen(self) -> None:
-        """See whether the engine was stopped (SIGSTOP) or goes on."""
-        seen = self._board.snapshot
-        if self._current is None or seen.state is not State.RUNNING:
-            return
-        is_frozen = self._current.child.is_stopped()
-        if is_frozen != seen.is_frozen:
-            self._log.warning("engine_frozen" if is_frozen else "engine_thawed", pid=seen.pid)
-            self._board.change(is_frozen=is_frozen)
 
     def _terminate(self) -> None:
         if self._current is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import signal
+from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.supervision.snapshot import Failure
 
@@ -14,7 +15,18 @@ if TYPE_CHECKING:
     from arasul_supervisor.supervision.strays import Stray
 
 
-def exit_sentence(status: ExitStatus | None, told: str | None) -> str:
+_BEHIND_A_SHELL: Final = 128 + signal.SIGKILL
+"""What a wrapper script exits with when SIGKILL ended the engine that it waited for."""
+
+
+def may_be_oom_kill(status: ExitStatus | None, told: str | None) -> bool:
+    """True for a SIGKILL that was not ours: then the kernel's counter decides (facts/process.md §12)."""
+    if status is None or told is not None:
+        return False
+    return status.signal == signal.SIGKILL or status.code == _BEHIND_A_SHELL
+
+
+def exit_sentence(status: ExitStatus | None, told: str | None, *, is_oom_kill: bool = False) -> str:
     """Why it ended: what we did to it, or else what it did by itself.
 
     :param told: our own part in it, such as `asked to stop`
@@ -22,9 +34,27 @@ def exit_sentence(status: ExitStatus | None, told: str | None) -> str:
     seen = status.sentence if status else "its exit status is unknown"
     if told is not None:
         return f"{told}; {seen}"
+    if is_oom_kill:
+        return f"{seen}: by the kernel's out-of-memory killer"
     if status is not None and status.code == 0:
         return "exited with code 0 without being asked to"
     return seen
+
+
+def runner_oom_killed(name: str | None) -> str:
+    """What became of a model's runner when memory ran out.
+
+    :param name: the program, as in `llama-server`; None when it came and went unseen
+    """
+    who = (
+        f"the model's runner ({name})"
+        if name
+        else "a process beside the engine, most likely a model's runner"
+    )
+    return (
+        f"The kernel's out-of-memory killer ended {who}: memory is short on this box or in this container. "
+        "Load a smaller model, set a smaller LLM_CONTEXT_LENGTH, or raise the memory limit."
+    )
 
 
 def start_failure(

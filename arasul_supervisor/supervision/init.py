@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PF_EXITING = 0x4  # linux/sched.h
+PF_EXITING = 0x4  # linux/sched.h
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h, since Linux 3.4
 
 
@@ -62,7 +62,7 @@ def is_exiting(pid: int) -> bool:
     """True from the start of a process's end until it is reaped: its environment is gone long before it is."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return bool(int(file.read().rpartition(b")")[2].split()[6]) & _PF_EXITING)
+            return bool(int(file.read().rpartition(b")")[2].split()[6]) & PF_EXITING)
     except (OSError, IndexError, ValueError):
         return False
 

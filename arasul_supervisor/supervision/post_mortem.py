@@ -34,14 +34,17 @@ class PostMortem:
         log: EventLog,
         post: Callable[[Explained], None],
         begin: Callable[[Coroutine[None, None, None]], object],
+        was_oom_kill: Callable[[], bool],
     ) -> None:
         """Take the parts.
 
+        :param was_oom_kill: whether the kernel has ended a process for want of memory since it was last asked
         :param post: puts a finding at the end of the owner's queue
         :param begin: starts a task that the owner keeps and awaits
         """
         self._wiring, self._port, self._board = wiring, port, board
         self._clock, self._log, self._post, self._begin = clock, log, post, begin
+        self._was_oom_kill = was_oom_kill
 
     def of_failed_spawn(self, failure: Failure) -> None:
         """Note a start that made no process."""
@@ -54,7 +57,9 @@ class PostMortem:
         :param told: our own part in its end, or None
         """
         seen = self._board.snapshot
-        report = self._note(status, exits.exit_sentence(status, told))
+        is_oom_kill = exits.may_be_oom_kill(status, told) and self._was_oom_kill()
+        reason = exits.exit_sentence(status, told, is_oom_kill=is_oom_kill)
+        report = self._note(status, reason, is_oom_kill=is_oom_kill)
         self._board.change(failure=None)
         if seen.ready_mono is None and seen.state is State.BACKOFF:
             self._explain(report, timed_out=told is not None)
@@ -71,7 +76,14 @@ class PostMortem:
         if explained.failure is not None and self._board.snapshot.failure is not None:
             self._board.change(failure=explained.failure)
 
-    def _note(self, status: ExitStatus | None, reason: str, *, event: str = "engine_exited") -> ExitReport:
+    def _note(
+        self,
+        status: ExitStatus | None,
+        reason: str,
+        *,
+        is_oom_kill: bool = False,
+        event: str = "engine_exited",
+    ) -> ExitReport:
         seen = self._board.snapshot
         began = seen.started_mono if seen.started_mono is not None else self._clock.mono()
         report = ExitReport(
@@ -81,8 +93,15 @@ class PostMortem:
             reason=reason,
             at=self._clock.wall(),
             ran_s=round(self._clock.mono() - began, 3),
+            is_oom_kill=is_oom_kill,
         )
-        self._board.change(last_exit=report, pid=None, is_frozen=False, missed_beats=0)
+        self._board.change(
+            last_exit=report,
+            pid=None,
+            is_frozen=False,
+            missed_beats=0,
+            oom_kills=seen.oom_kills + is_oom_kill,
+        )
         self._log.info(
             event,
             pid=seen.pid,

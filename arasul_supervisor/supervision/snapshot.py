@@ -41,7 +41,7 @@ class ExitReport:
     """How one generation ended.
 
     `code` is the exit status, `signal` the number that ended it; both null when the start itself failed.
-    `log_tail` holds its last lines, redacted, oldest first.
+    `is_oom_kill`: the kernel's out-of-memory killer ended it. `log_tail` holds its last lines, redacted, oldest first.
     """
 
     generation: int
@@ -50,7 +50,17 @@ class ExitReport:
     reason: str
     at: float
     ran_s: float
+    is_oom_kill: bool = False
     log_tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerLoss:
+    """A model's runner that the kernel's out-of-memory killer ended while its engine lived on."""
+
+    sentence: str
+    at: float
+    mono: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,8 @@ class Snapshot:
     answered_mono: float | None = None
     missed_beats: int = 0
     is_frozen: bool = False
+    runner_loss: RunnerLoss | None = None
+    oom_kills: int = 0
     grace_until_mono: float = 0.0
 
     @property
@@ -90,3 +102,23 @@ class Snapshot:
     def is_answering(self) -> bool:
         """True while the engine is ready and its heartbeat comes back."""
         return self.state is State.RUNNING and not self.is_silent
+
+
+def why_down(snapshot: Snapshot) -> str:
+    """Why the engine does not answer, as one sentence that says what to do where a person must act."""
+    if snapshot.state is State.RUNNING:
+        if snapshot.is_frozen:
+            return "Ollama's process is stopped (state T): continue it, or POST /api/process/restart."
+        return f"Ollama has missed {snapshot.missed_beats} heartbeats in a row."
+    if snapshot.failure is not None and snapshot.state is not State.STOPPED:
+        return snapshot.failure.sentence
+    if snapshot.wanted is Wanted.DOWN:
+        return "Ollama was stopped by an operator; POST /api/process/start starts it."
+    words = {
+        State.STOPPED: "Ollama is not running.",
+        State.STARTING: "Ollama is starting and does not answer yet.",
+        State.STOPPING: "Ollama is being stopped.",
+        State.BACKOFF: f"Ollama has ended and is started again: {snapshot.decision}.",
+        State.FATAL: f"Ollama is not started again: {snapshot.decision}.",
+    }
+    return words[snapshot.state]

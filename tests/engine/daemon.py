@@ -77,11 +77,12 @@ class Daemon:
     folder: Path
     environment: dict[str, str]
     arguments: tuple[str, ...] = ("run",)
+    under: tuple[str, ...] = ()
     popen: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> Daemon:
         """Start the process; also again after it ended, with the same folders and ports."""
-        command = [sys.executable, "-m", "arasul_supervisor", *self.arguments]
+        command = [*self.under, sys.executable, "-m", "arasul_supervisor", *self.arguments]
         with (self.folder / "daemon.out").open("ab") as out, (self.folder / "daemon.err").open("ab") as err:
             self.popen = subprocess.Popen(
                 command,
@@ -241,6 +242,7 @@ class DaemonFactory:
         models: Path | None = None,
         env: Mapping[str, str | None] | None = None,
         arguments: tuple[str, ...] = ("run",),
+        under: tuple[str, ...] = (),
     ) -> Daemon:
         """Start a daemon.
 
@@ -248,6 +250,7 @@ class DaemonFactory:
         :param engine: a real `ollama` in place of the fake one
         :param models: its model store, an empty one otherwise
         :param env: variables that win over all others; None takes one away
+        :param under: a command that executes the daemon in its place
         """
         folder = self._folder / f"daemon{len(self._made)}"
         (folder / "home").mkdir(parents=True)
@@ -256,7 +259,7 @@ class DaemonFactory:
         chosen = self._fake.environment(fake) if engine is None else {"ARASUL_OLLAMA": str(engine)}
         merged = {**base, **chosen, **(env or {})}
         environment = {name: value for name, value in merged.items() if value is not None}
-        daemon = Daemon(folder, environment, arguments)
+        daemon = Daemon(folder, environment, arguments, under)
         self._made.append(daemon)
         return daemon.start()
 

@@ -24,6 +24,7 @@ Modes of the process (with the default of each option in brackets):
     storm       width[4] escape[0] life_s[20]   chains of processes that fork a successor and die, for ever
     runners                             a child `… runner --model <blob> --port N` for each loaded model
     flood       mb_per_s[0: unlimited] total_mb[0: endless] line_bytes[100] stream[stderr | stdout]
+    eat         mb[512] after_s[0] who[self | child]        takes that much memory, a child 1.5 s after its start
     say         text[] file[] after_s[0] stream[stderr]     writes that line, or all that is in the file
 
 Modes of an answer; each takes path[any; a prefix] method[any] after[0: spared requests] times[for ever]:

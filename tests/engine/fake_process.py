@@ -205,6 +205,20 @@ def _talk(mode: Mode) -> None:
         threading.Thread(target=_flood, args=(mode,), daemon=True).start()
     if mode.name == "say":
         _later(mode.number("after_s", 0), lambda: _say_mode(mode))
+    if mode.name == "eat":
+        _later(mode.number("after_s", 0), lambda: _eat(int(mode.number("mb", 512)), mode.text("who", "self")))
+
+
+def _eat(mb: int, who: str) -> None:
+    if who == "self":
+        bytearray(mb << 20)
+        return
+    # seen for a while before it grows, as a runner is
+    words = f"import time; time.sleep(1.5); bytearray({mb} << 20); time.sleep(60)"
+    child = os.posix_spawn(
+        sys.executable, [sys.executable, "-S", "-c", words], os.environ, setsigdef=[signal.SIGPIPE]
+    )
+    os.waitpid(child, 0)
 
 
 def _say_mode(mode: Mode) -> None:

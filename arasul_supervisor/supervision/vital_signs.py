@@ -1,0 +1,99 @@
+"""What is seen of a running generation between its events: heartbeats, a SIGSTOP, runners lost for want of memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from arasul_supervisor.supervision import exits
+from arasul_supervisor.supervision.oom import OomCounter, offer_to_oom_killer
+from arasul_supervisor.supervision.runners import living_names
+from arasul_supervisor.supervision.snapshot import RunnerLoss, State
+
+if TYPE_CHECKING:
+    from arasul_supervisor.clock import Clock
+    from arasul_supervisor.event_log import EventLog
+    from arasul_supervisor.supervision.board import Board
+    from arasul_supervisor.supervision.generation import Beat, Generation
+
+_BEATS_TO_DIE: Final = 2
+"""The kernel counts a kill before it sends the signal: at the first look the victim may not have begun to exit."""
+
+
+class VitalSigns:
+    """Puts them into the snapshot. Works for the engine's owner, in its turn."""
+
+    def __init__(self, *, board: Board, clock: Clock, log: EventLog) -> None:
+        self._board, self._clock, self._log = board, clock, log
+        self._counter = OomCounter()
+        self._runners: dict[int, str] = {}
+        self._unexplained_kills = self._beats_left = 0
+
+    def begin(self, generation: Generation) -> None:
+        """A generation has become ready."""
+        self._runners, self._unexplained_kills = {}, 0
+        self._board.change(runner_loss=None)
+        try:
+            offer_to_oom_killer(generation.child.pid)
+        except OSError as error:
+            self._log.warning("oom_score_unchanged", pid=generation.child.pid, error=str(error))
+
+    def note(self, beat: Beat, current: Generation | None) -> None:
+        """Take a heartbeat in, and look for what it does not tell."""
+        seen = self._board.snapshot
+        if beat.generation != seen.generation or seen.state is not State.RUNNING or current is None:
+            return
+        if beat.is_answered:
+            self._board.change(answered_mono=self._clock.mono(), missed_beats=0, is_frozen=False)
+        else:
+            self._board.change(missed_beats=seen.missed_beats + 1)
+            self.look_whether_frozen(current)
+        if seen.missed_beats >= 3 and beat.is_answered:
+            self._log.warning("engine_answers_again", pid=seen.pid)
+        elif seen.missed_beats == 2 and not beat.is_answered:
+            self._log.warning("engine_silent", pid=seen.pid, missed_beats=3)
+        self._look_for_lost_runners(current.child.pid)
+
+    def look_whether_frozen(self, current: Generation | None) -> None:
+        """See whether the engine was stopped (SIGSTOP) or goes on."""
+        seen = self._board.snapshot
+        if current is None or seen.state is not State.RUNNING:
+            return
+        is_frozen = current.child.is_stopped()
+        if is_frozen != seen.is_frozen:
+            self._log.warning("engine_frozen" if is_frozen else "engine_thawed", pid=seen.pid)
+            self._board.change(is_frozen=is_frozen)
+
+    def was_oom_kill(self) -> bool:
+        """True when the kernel has ended a process for want of memory that has not been explained yet."""
+        kills, self._unexplained_kills = self._unexplained_kills + self._counter.rise(), 0
+        return kills > 0
+
+    def close(self) -> None:
+        """Give the counter's file back."""
+        self._counter.close()
+
+    def _look_for_lost_runners(self, engine_pid: int) -> None:
+        living = living_names(engine_pid)
+        gone = {pid: name for pid, name in self._runners.items() if pid not in living}
+        self._runners = living
+        risen = self._counter.rise()
+        if risen:
+            self._unexplained_kills += risen
+            self._beats_left = _BEATS_TO_DIE
+        if not self._unexplained_kills:
+            return
+        if gone:
+            self._tell_loss(*next(iter(gone.items())))
+        elif self._beats_left == 0:
+            if self._counter.is_ours_alone():
+                self._tell_loss(None, None)
+            self._unexplained_kills = 0
+        self._beats_left -= 1
+
+    def _tell_loss(self, pid: int | None, name: str | None) -> None:
+        sentence = exits.runner_oom_killed(name)
+        self._log.error("runner_oom_killed", pid=pid, program=name, reason=sentence)
+        kills = self._board.snapshot.oom_kills + self._unexplained_kills
+        loss = RunnerLoss(sentence, at=self._clock.wall(), mono=self._clock.mono())
+        self._board.change(runner_loss=loss, oom_kills=kills)
+        self._unexplained_kills = 0
