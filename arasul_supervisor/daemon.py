@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.bounded import end_task, within
 from arasul_supervisor.clock import SystemClock
-from arasul_supervisor.launch_plan import LaunchPlan
+from arasul_supervisor.launch_plan import LaunchPlan, limits_of, policy_of
 from arasul_supervisor.logs.engine_log import EngineLog
 from arasul_supervisor.logs.public_log import PublicLog
 from arasul_supervisor.logs.rules import explain_exit
 from arasul_supervisor.logs.spool import SpoolFolder
 from arasul_supervisor.logs.stdout import StdoutWriter, log_format_for
 from arasul_supervisor.ollama.environment import GpuMemory
-from arasul_supervisor.settings.bind import reachable_host
 from arasul_supervisor.supervision import strays
 from arasul_supervisor.supervision.effects import EXIT_GAVE_UP
 from arasul_supervisor.supervision.engine import Engine
 from arasul_supervisor.supervision.guardian import Guardian
 from arasul_supervisor.supervision.init import Reaper, become_subreaper
 from arasul_supervisor.supervision.lock import installation_prefix, marker_of_this_life
-from arasul_supervisor.supervision.restart_policy import RestartPolicy
+from arasul_supervisor.supervision.notify import ADDRESS_VARIABLE, Notifier, watchdog_s
+from arasul_supervisor.supervision.service_notices import ServiceNotices
 from arasul_supervisor.supervision.snapshot import State
-from arasul_supervisor.supervision.wiring import EngineLimits, EngineWiring
+from arasul_supervisor.supervision.wiring import EngineWiring
 from arasul_supervisor.telemetry.gpu.probe import probe_gpu_memory
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Daemon:
             gpus=[GpuMemory(gpu.total_bytes, gpu.available_bytes) for gpu in probe_gpu_memory(settings)],
             log=log,
         )
+        self._notifier = Notifier(environ.get(ADDRESS_VARIABLE, ""))
+        self._watchdog_s = watchdog_s(environ)
         self._services: Services | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._followed = self._known_version_of = 0
@@ -90,7 +92,9 @@ class Daemon:
             return EXIT_ASKED
         guardian = Guardian(self._marker, self._reaper, self._log)
         self._engine, self._engine_log = self._make_engine(), self._make_engine_log()
+        self._notices = ServiceNotices(self._notifier, self._engine, watchdog_s=self._watchdog_s)
         self._engine.subscribe(self._follow)
+        self._engine.subscribe(self._notices.follow)
         code = EXIT_GAVE_UP
         try:
             if os.getpid() != 1:
@@ -98,6 +102,8 @@ class Daemon:
                 guardian.watch(loop)
             self._begin("engine", self._engine.run(survivors))
             self._begin("engine-log", self._engine_log.run())
+            if self._notifier.is_listened_to:
+                self._begin("service-notices", self._notices.run())
             await self._unless_left(self._engine.wait_until(_has_begun))
             await self._unless_left(self._serve())
             code = await self._left
@@ -108,6 +114,7 @@ class Daemon:
             if self._engine.is_gone:  # else it is the guardian's: our exit tells it
                 guardian.end(loop)
             self._reaper.uninstall(loop)
+            self._notifier.close()
             self._log.info("daemon_ended")
             if not self._log.is_started:
                 self._log.flush_plain()
@@ -134,24 +141,10 @@ class Daemon:
         return survivors
 
     def _make_engine(self) -> Engine:
-        settings = self._settings
         return Engine(
             EngineWiring(self._plan.prepare, explain_exit, self._tail, self._leave),
-            EngineLimits(
-                reachable_host(settings.engine_host),
-                settings.engine_port,
-                startup_s=settings.startup_timeout_s,
-                stop_s=settings.stop_timeout_s,
-                grace_s=settings.health_grace_s,
-            ),
-            RestartPolicy(
-                stable_s=settings.stable_s,
-                base_s=settings.backoff_base_s,
-                max_s=settings.backoff_max_s,
-                reset_s=settings.backoff_reset_s,
-                start_retries=settings.start_retries,
-                on_give_up=settings.on_give_up,
-            ),
+            limits_of(self._settings),
+            policy_of(self._settings),
             marker=self._marker,
             reaper=self._reaper,
             clock=self._clock,
@@ -201,10 +194,12 @@ class Daemon:
         self._begin("telemetry", self._services.sampler.run())
         await self._services.serve(self._sock)
         self._log.info("api_ready", url=settings.url)
+        self._notices.served()
 
     async def _end(self) -> None:
         """End the engine and the API side by side, then the rest, within the time that the contract gives."""
         limit_s = self._settings.stop_timeout_s + _BEYOND_LADDER_S
+        self._notices.stopping(limit_s)
         ends: list[Awaitable[object]] = [self._engine.shut_down()]
         if self._services is not None:
             ends.append(self._services.close())

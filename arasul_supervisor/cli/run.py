@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from arasul_supervisor.process_ground import EarlySignals, open_missing_standard_descriptors
 
     open_missing_standard_descriptors()
+    faulthandler.enable(2)  # so that a watchdog's SIGABRT shows where the loop was stuck
     early = EarlySignals()
     early.install()
 

@@ -121,6 +121,13 @@ class Engine:
         if not self._is_over:
             await self.stop()
 
+    async def take_turn(self) -> None:
+        """Return once the owner has handled all that was posted before: a proof that it makes progress.
+
+        :raises EngineDown: it has ended
+        """
+        await self._post_and_see(ChildChanged())
+
     @property
     def is_gone(self) -> bool:
         """True when nothing of the engine is known to be alive."""
@@ -191,11 +198,11 @@ class Engine:
     def _post(self, content: Message | Finding) -> None:
         self._inbox.put_nowait(_Letter(content))
 
-    async def _post_and_see(self, message: Message) -> None:
+    async def _post_and_see(self, content: Message | Finding) -> None:
         if self._is_over:
             raise EngineDown("The daemon is ending, and the engine with it.")
         handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._inbox.put_nowait(_Letter(message, handled))
+        self._inbox.put_nowait(_Letter(content, handled))
         await handled
 
 
