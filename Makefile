@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install ollama run test test-system test-floor test-long lint bench clean
+.PHONY: help install ollama run test system-tools test-system test-floor test-long lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,8 +36,17 @@ test: install ollama ## unit, property, integration, real and api tests, with co
 	@$(PYTEST) tests/unit tests/property tests/integration tests/api tests/real -m "not long" \
 		--cov=arasul_supervisor --cov-branch --cov-report=term $(ARGS)
 
-test-system: install ollama ## the daemon in its homes: so far as PID 1 of a namespace
-	@$(PYTEST) tests/system -m "not long" $(ARGS) || { test $$? -eq 5 && echo "make: tests/system holds no test yet."; }
+system-tools: ## what the system tests need beyond Python: Docker, compose, nspawn, by apt as root
+	@missing=; for p in dockerd docker-compose systemd-nspawn mmdebstrap zstd unshare iptables; do \
+		command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	if test -z "$$missing"; then :; \
+	elif test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null; then \
+		echo "make: there is no$$missing, and without root and apt they cannot be installed: some homes are NOT TESTED."; \
+	else apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+		docker.io docker-compose systemd-container mmdebstrap zstd util-linux iptables </dev/null >/dev/null; fi
+
+test-system: install ollama system-tools ## the daemon in its homes: PID 1, Docker and compose, systemd, supervisord
+	@$(PYTEST) tests/system -m "not long" $(ARGS)
 
 test-floor: ## unit and property tests on Python 3.10, the oldest that is supported
 	@test -n "$(FLOOR)" || { echo "make: NOT TESTED on Python 3.10: there is none on the PATH or in pyenv."; exit 0; }; \
