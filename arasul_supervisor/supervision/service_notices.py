@@ -56,7 +56,8 @@ class ServiceNotices:
     def stopping(self, within_s: float) -> None:
         """The daemon ends, and takes so long at most."""
         self._is_stopping = True
-        self._notifier.send("STOPPING=1", status("Ending, and Ollama with it."), extend_timeout(within_s + _STOP_MARGIN_S))
+        more_time = extend_timeout(within_s + _STOP_MARGIN_S)
+        self._notifier.send("STOPPING=1", status("Ending, and Ollama with it."), more_time)
 
     async def run(self) -> None:
         """Give signs of life until cancelled: each one has been through the loop and through the engine's owner."""
