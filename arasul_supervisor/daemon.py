@@ -18,7 +18,7 @@ from arasul_supervisor.logs.engine_log import EngineLog
 from arasul_supervisor.logs.public_log import PublicLog
 from arasul_supervisor.logs.rules import explain_exit
 from arasul_supervisor.logs.spool import SpoolFolder
-from arasul_supervisor.logs.stdout import StdoutWriter, log_format_for
+from arasul_supervisor.logs.stdout import StdoutWriter, is_journal, log_format_for
 from arasul_supervisor.ollama.environment import GpuMemory
 from arasul_supervisor.supervision import strays
 from arasul_supervisor.supervision.effects import EXIT_GAVE_UP
@@ -65,7 +65,11 @@ class Daemon:
     ) -> None:
         self._settings, self._sock, self._log, self._early = settings, sock, log, early
         self._clock, self._reaper = SystemClock(), Reaper()
-        self._writer = StdoutWriter(log_format=log_format_for(settings.log_format), clock=self._clock)
+        self._writer = StdoutWriter(
+            log_format=log_format_for(settings.log_format),
+            clock=self._clock,
+            has_priorities=is_journal(environ),
+        )
         self._marker = marker_of_this_life(settings.state_dir)
         self._spools = SpoolFolder(settings.state_dir / "spool")
         self._plan = LaunchPlan(

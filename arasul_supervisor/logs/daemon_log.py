@@ -100,7 +100,7 @@ class DaemonLog:
         record["event"] = entry.event
         for name, value in entry.fields.items():
             record[name if name not in record else f"{name}_"] = _shown(value)
-        self._writer.write(self._render(record))
+        self._writer.write(self._render(record), entry.level)
 
 
 def _shown(value: object) -> object:

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Final, Literal
 from arasul_supervisor.clock import rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from arasul_supervisor.clock import Clock
+    from arasul_supervisor.logs.levels import Level
     from arasul_supervisor.logs.ring import LogBlock
 
 LogFormat = Literal["console", "json"]
@@ -26,6 +29,12 @@ LIMIT_BYTES: Final = 1024 * 1024
 READY_WAIT_MS: Final = 1_000
 BROKEN_PAUSE_S: Final = 1.0
 CONSOLE_PREFIX: Final = b"ollama | "
+PRIORITIES: Final = {
+    "debug": "<7>",
+    "info": "<6>",
+    "warning": "<4>",
+    "error": "<3>",
+}  # sd-daemon(3), syslog's
 
 
 def log_format_for(log_format: str, fd: int = 1) -> LogFormat:
@@ -35,17 +44,34 @@ def log_format_for(log_format: str, fd: int = 1) -> LogFormat:
     return "console" if log_format == "console" else "json"
 
 
+def is_journal(environ: Mapping[str, str], fd: int = 1) -> bool:
+    """True when the descriptor is systemd's journal: it names device and inode of what it reads (systemd.exec(5))."""
+    try:
+        seen = os.fstat(fd)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{seen.st_dev}:{seen.st_ino}"
+
+
 class StdoutWriter:
     """A bounded queue and a thread that writes it. What does not fit is dropped, counted, and said afterwards."""
 
     def __init__(
-        self, *, log_format: LogFormat, clock: Clock, fd: int = 1, limit_bytes: int = LIMIT_BYTES
+        self,
+        *,
+        log_format: LogFormat,
+        clock: Clock,
+        fd: int = 1,
+        limit_bytes: int = LIMIT_BYTES,
+        has_priorities: bool = False,
     ) -> None:
         """Keep a descriptor of our own: whoever closes the given one does not make us write into another file.
 
         :param limit_bytes: bytes that may wait to be written
+        :param has_priorities: begin each line with its priority as the journal reads it, such as `<4>`
         """
         self._log_format = log_format
+        self._has_priorities = has_priorities
         self._clock = clock
         self._limit_bytes = limit_bytes
         try:
@@ -71,8 +97,10 @@ class StdoutWriter:
         """Lines that never reached stdout."""
         return self._dropped_before + self._dropped_after
 
-    def write(self, line: str) -> None:
-        """Takes one line of the daemon, without its end."""
+    def write(self, line: str, level: Level = "info") -> None:
+        """Takes one line of the daemon, without its end; one with a traceback in it is several for the journal."""
+        if self._has_priorities:
+            line = "\n".join(PRIORITIES[level] + part for part in line.split("\n"))
         self._put(line, len(line) + 1, 1)
 
     def write_engine(self, block: LogBlock) -> None:
@@ -136,18 +164,26 @@ class StdoutWriter:
         self._told = n_dropped
 
     def _render(self, block: LogBlock) -> bytes:
-        if self._log_format == "console":
+        if self._log_format == "console" and not self._has_priorities:
             return CONSOLE_PREFIX + block.data[:-1].replace(b"\n", b"\n" + CONSOLE_PREFIX) + b"\n"
-        head = f'{{"at":"{rfc3339(block.at)}","source":"ollama","generation":{block.generation},"level":"'
-        lines = [
-            f'{head}{block.level_of(index, text)}","event":"engine_line","text":{json.dumps(text)}}}\n'
-            for index, text in enumerate(block.texts())
-        ]
-        return "".join(lines).encode()
+        at, lines = rfc3339(block.at), []
+        for index, text in enumerate(block.texts()):
+            level = block.level_of(index, text)
+            if self._log_format == "console":
+                line = f"{CONSOLE_PREFIX.decode()}{text}"
+            else:
+                line = (
+                    f'{{"at":"{at}","source":"ollama","generation":{block.generation},"level":"{level}",'
+                    f'"event":"engine_line","text":{json.dumps(text)}}}'
+                )
+            lines.append(f"{PRIORITIES[level] if self._has_priorities else ''}{line}\n")
+        return "".join(lines).encode(errors="replace")
 
     def _note(self, n_lines: int) -> bytes:
+        priority = PRIORITIES["warning"].encode() if self._has_priorities else b""
         if self._log_format == "console":
-            return b"arasul-supervisor: %d lines dropped: stdout was not read fast enough\n" % n_lines
+            words = b"arasul-supervisor: %d lines dropped: stdout was not read fast enough\n" % n_lines
+            return priority + words
         note = {
             "at": rfc3339(self._clock.wall()),
             "source": "arasul",
@@ -155,4 +191,4 @@ class StdoutWriter:
             "event": "stdout_lines_dropped",
             "lines": n_lines,
         }
-        return json.dumps(note).encode() + b"\n"
+        return priority + json.dumps(note).encode() + b"\n"

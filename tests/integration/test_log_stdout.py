@@ -14,7 +14,8 @@ import pytest
 
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.logs.ring import LogBlock
-from arasul_supervisor.logs.stdout import StdoutWriter
+from arasul_supervisor.logs.rules import classify
+from arasul_supervisor.logs.stdout import StdoutWriter, is_journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -168,3 +169,33 @@ def test_an_engine_line_has_a_prefix_on_the_console(pipe: Pipe) -> None:
     read = pipe.read_until(lambda read: read.count(b"\n") == 3)
     writer.close(timeout_s=LIMIT_S)
     assert read == b"ollama | a\nollama | \nollama | b\n"
+
+
+def test_in_the_journal_every_line_begins_with_its_priority(pipe: Pipe) -> None:
+    writer = StdoutWriter(log_format="console", clock=SystemClock(), fd=pipe.write_fd, has_priorities=True)
+    writer.write("it failed\n  in line 3", "error")
+    match = classify(
+        'time=2026-11-23T07:32:48.871Z level=INFO source=sched.go:511 msg="Load failed" error="x"'
+    )
+    assert match is not None
+    block = LogBlock(0, 0.0, 1, b"all is well\nthe load failed\n", 2, {1: match})
+    writer.write_engine(block)
+    read = pipe.read_until(lambda read: read.count(b"\n") == 4)
+    writer.close(timeout_s=LIMIT_S)
+    assert read.decode().splitlines() == [
+        "<3>it failed",
+        "<3>  in line 3",
+        "<6>ollama | all is well",
+        "<3>ollama | the load failed",
+    ]
+
+
+def test_stdout_is_the_journal_when_systemd_names_its_inode(pipe: Pipe) -> None:
+    seen = os.fstat(pipe.write_fd)
+    assert is_journal({"JOURNAL_STREAM": f"{seen.st_dev}:{seen.st_ino}"}, pipe.write_fd)
+
+
+@pytest.mark.parametrize("stream", [None, "", "8:1", "garbage"])
+def test_another_stdout_than_the_one_that_systemd_names_is_no_journal(pipe: Pipe, stream: str | None) -> None:
+    environ = {} if stream is None else {"JOURNAL_STREAM": stream}
+    assert not is_journal(environ, pipe.write_fd)
