@@ -2,6 +2,7 @@
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
+PREFIX ?=
 FLOOR = $(shell for p in python3.10 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.10*/bin/python3.10; do \
 	$$p -c '' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
@@ -12,10 +13,11 @@ PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install ollama run test system-tools test-system test-floor test-long lint bench clean
+.PHONY: help install ollama run install-systemd uninstall-systemd test system-tools test-system test-floor test-long \
+	lint bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## the command arasul-supervisor, with all that tests need, in .venv
 
@@ -31,6 +33,12 @@ ollama: ## Ollama: the one on the PATH, else one built into a cache folder
 
 run: install ollama ## the daemon in the foreground; Ctrl-C ends it and the engine
 	@exec $(BIN)/arasul-supervisor run
+
+install-systemd: ## the daemon as a systemd service of this box (as root)
+	@$(PYTHON) scripts/install_systemd.py $(if $(PREFIX),--prefix $(PREFIX)) $(ARGS)
+
+uninstall-systemd: ## take that service away; ARGS=--purge takes its settings and state too
+	@$(PYTHON) scripts/install_systemd.py --uninstall $(if $(PREFIX),--prefix $(PREFIX)) $(ARGS)
 
 test: install ollama ## unit, property, integration, real and api tests, with coverage
 	@$(PYTEST) tests/unit tests/property tests/integration tests/api tests/real -m "not long" \

@@ -125,6 +125,8 @@ def _renderer(log_format: LogFormat, writer: StdoutWriter) -> Render:
 
     def as_console(record: MutableMapping[str, object]) -> str:
         record.pop("source", None)
+        if writer.has_priorities:  # the journal has its own time for each line
+            record.pop("at", None)
         text = str(record.pop("traceback", "")).rstrip()
         line = str(console(None, "", record))
         return f"{line}\n{text}" if text else line

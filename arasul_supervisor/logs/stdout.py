@@ -71,7 +71,7 @@ class StdoutWriter:
         :param has_priorities: begin each line with its priority as the journal reads it, such as `<4>`
         """
         self._log_format = log_format
-        self._has_priorities = has_priorities
+        self.has_priorities = has_priorities
         self._clock = clock
         self._limit_bytes = limit_bytes
         try:
@@ -99,7 +99,7 @@ class StdoutWriter:
 
     def write(self, line: str, level: Level = "info") -> None:
         """Takes one line of the daemon, without its end; one with a traceback in it is several for the journal."""
-        if self._has_priorities:
+        if self.has_priorities:
             line = "\n".join(PRIORITIES[level] + part for part in line.split("\n"))
         self._put(line, len(line) + 1, 1)
 
@@ -164,7 +164,7 @@ class StdoutWriter:
         self._told = n_dropped
 
     def _render(self, block: LogBlock) -> bytes:
-        if self._log_format == "console" and not self._has_priorities:
+        if self._log_format == "console" and not self.has_priorities:
             return CONSOLE_PREFIX + block.data[:-1].replace(b"\n", b"\n" + CONSOLE_PREFIX) + b"\n"
         at, lines = rfc3339(block.at), []
         for index, text in enumerate(block.texts()):
@@ -176,11 +176,11 @@ class StdoutWriter:
                     f'{{"at":"{at}","source":"ollama","generation":{block.generation},"level":"{level}",'
                     f'"event":"engine_line","text":{json.dumps(text)}}}'
                 )
-            lines.append(f"{PRIORITIES[level] if self._has_priorities else ''}{line}\n")
+            lines.append(f"{PRIORITIES[level] if self.has_priorities else ''}{line}\n")
         return "".join(lines).encode(errors="replace")
 
     def _note(self, n_lines: int) -> bytes:
-        priority = PRIORITIES["warning"].encode() if self._has_priorities else b""
+        priority = PRIORITIES["warning"].encode() if self.has_priorities else b""
         if self._log_format == "console":
             words = b"arasul-supervisor: %d lines dropped: stdout was not read fast enough\n" % n_lines
             return priority + words
