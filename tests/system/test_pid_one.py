@@ -3,129 +3,114 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
-import sys
+import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.engine.processes import wait_until
+from tests.system.ground.namespace import catches, children_of, pid_inside, zombies_below
+from tests.system.ground.namespace import namespaces as namespaces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.system.ground.namespace import NamespaceFactory
 
-    from tests.engine.daemon import Daemon, DaemonFactory
-    from tests.engine.fake import FakeEngine
-
-UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+HELPERS = "escape,count=2,deaf=1;helpers,count=2"
+ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGSTOP}
 
 
-class Namespace:
-    """A daemon that is PID 1: `unshare` is our child, the daemon is the child of that."""
-
-    def __init__(self, model: Daemon) -> None:
-        environment = {**model.environment, "ARASUL_STATE_DIR": str(model.folder / "state-of-pid-1")}
-        command = [*UNSHARE, sys.executable, "-m", "arasul_supervisor", "run"]
-        with (model.folder / "daemon.out").open("ab") as out:
-            self.outer = subprocess.Popen(command, env=environment, cwd=model.folder, stdout=out, stderr=out)
-        self.daemon = model
-
-    @property
-    def pid(self) -> int:
-        """The daemon's pid as it is seen from outside."""
-        children = Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text().split()
-        return int(children[0])
-
-
-@pytest.fixture
-def namespace(daemon: DaemonFactory) -> Iterator[Namespace]:
-    """A daemon as PID 1 over the fake engine, with helpers that leave its session."""
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("NOT TESTED: the daemon as PID 1, for that needs root and the program unshare")
-    model = daemon("escape,count=2,deaf=1;helpers,count=2", arguments=("version", "--json"))
-    model.wait_exit()
-    inside = Namespace(model)
-    yield inside
-    if inside.outer.poll() is None:
-        inside.outer.kill()
-    inside.outer.wait(10)
-
-
-def wait_ready(inside: Namespace) -> None:
-    """Wait until the API in the namespace (the network is the host's) says that the engine answers."""
-    wait_until(lambda: _is_ready(inside.daemon), limit_s=20, what="/readyz of PID 1")
-
-
-def _is_ready(daemon: Daemon) -> bool:
-    try:
-        return daemon.get("/readyz").status == 200
-    except OSError:
-        return False
-
-
-def test_it_runs_as_pid_1_and_needs_no_guardian(namespace: Namespace) -> None:
-    wait_ready(namespace)
-    status = Path(f"/proc/{namespace.pid}/status").read_text()
-    assert next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1] == "1"
-    children = Path(f"/proc/{namespace.pid}/task/{namespace.pid}/children").read_text().split()
-    commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children]
+def test_it_runs_as_pid_1_and_needs_no_guardian(namespaces: NamespaceFactory) -> None:
+    home = namespaces(HELPERS)
+    home.wait_ready()
+    assert pid_inside(home.pid) == 1
+    commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children_of(home.pid)]
     assert not any(command.startswith(b"/bin/sh\0-c\0trap") for command in commands)
 
 
-def test_orphans_are_reaped_and_no_exit_status_is_stolen(namespace: Namespace) -> None:
-    wait_ready(namespace)
-    orphan = "for n in 1 2 3 4 5 6 7 8 9 10; do (sleep 0.05 &) ; done"
-    enter = ["nsenter", "--target", str(namespace.pid), "--pid", "--mount", "sh", "-c", orphan]
-    subprocess.run(enter, check=True, timeout=10)
-    os.kill(_engine_pid(namespace), signal.SIGKILL)
-    wait_until(lambda: namespace.daemon.process()["restarts"] == 1, limit_s=10, what="the restart")
-    assert namespace.daemon.process()["last_exit"]["signal"] == signal.SIGKILL
-    wait_until(lambda: _zombies_below(namespace.pid) == [], limit_s=10, what="no zombie")
+def test_orphans_are_reaped_and_no_exit_status_is_stolen(namespaces: NamespaceFactory) -> None:
+    home = namespaces(HELPERS)
+    home.wait_ready()
+    home.run_inside("for n in 1 2 3 4 5 6 7 8 9 10; do (sleep 0.05 &) ; done")
+    os.kill(home.engine_pid, signal.SIGKILL)
+    wait_until(lambda: home.daemon.process()["restarts"] == 1, limit_s=10, what="the restart")
+    assert home.daemon.process()["last_exit"]["signal"] == signal.SIGKILL
+    wait_until(lambda: zombies_below(home.pid) == [], limit_s=10, what="no zombie")
 
 
-def _engine_pid(namespace: Namespace) -> int:
-    """The engine's pid as it is seen from outside: the API tells the one of the namespace."""
-    inner = namespace.daemon.process()["pid"]
-    for pid in _all_pids():
-        try:
-            line = next(
-                x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("NSpid:")
-            )
-        except (OSError, StopIteration):
-            continue
-        if line.split()[-1] == str(inner) and len(line.split()) > 2:
-            return pid
-    raise AssertionError("no such process")
+def test_sigterm_ends_it_with_code_0_and_all_below_it(namespaces: NamespaceFactory) -> None:
+    home = namespaces(HELPERS)
+    home.wait_ready()
+    assert home.stop() == 0
+    assert home.daemon.survivors() == {}
 
 
-def _zombies_below(parent: int) -> list[int]:
-    found = []
-    for pid in _all_pids():
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if fields[0] == "Z" and int(fields[1]) == parent:
-            found.append(pid)
-    return found
+def test_sigkill_of_pid_1_takes_all_below_it(namespaces: NamespaceFactory) -> None:
+    home = namespaces(HELPERS)
+    home.wait_ready()
+    os.kill(home.pid, signal.SIGKILL)
+    home.outer.wait(10)
+    assert home.daemon.survivors() == {}
 
 
-def _all_pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+def test_no_signal_but_those_that_ask_for_the_end_ends_or_stops_it(namespaces: NamespaceFactory) -> None:
+    home = namespaces()
+    home.wait_ready()
+    before = home.daemon.process()
+    for number in sorted(signal.valid_signals() - ENDING):
+        os.kill(home.pid, number)
+        assert home.daemon.get("/livez", timeout_s=2).status == 200, signal.Signals(number).name
+    after = home.daemon.process()
+    assert (after["pid"], after["restarts"], after["state"]) == (before["pid"], 0, "running")
 
 
-def test_sigterm_ends_it_with_code_0_and_all_below_it(namespace: Namespace, fake_engine: FakeEngine) -> None:
-    wait_ready(namespace)
-    os.kill(namespace.pid, signal.SIGTERM)
-    assert namespace.outer.wait(10) == 0
-    assert namespace.daemon.survivors() == {}
+def test_usr1_and_hup_are_heeded_by_pid_1(namespaces: NamespaceFactory) -> None:
+    home = namespaces()
+    home.wait_ready()
+    os.kill(home.pid, signal.SIGUSR1)
+    os.kill(home.pid, signal.SIGHUP)
+    wait_until(lambda: home.events("state_dump") != [], limit_s=5, what="the dump of the state")
+    wait_until(lambda: home.events("log_reopened") != [], limit_s=5, what="the log opened again")
 
 
-def test_sigkill_of_pid_1_takes_all_below_it(namespace: Namespace) -> None:
-    wait_ready(namespace)
-    os.kill(namespace.pid, signal.SIGKILL)
-    namespace.outer.wait(10)
-    assert namespace.daemon.survivors() == {}
+def test_bad_settings_are_code_2(namespaces: NamespaceFactory) -> None:
+    home = namespaces(env={"LLM_CONTEXT_LENGTH": "many"})
+    assert home.outer.wait(10) == 2
+    assert "LLM_CONTEXT_LENGTH" in home.daemon.log_text()
+
+
+def test_a_management_port_in_use_is_code_71(namespaces: NamespaceFactory) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        home = namespaces(env={"ARASUL_PORT": str(port)})
+        assert home.outer.wait(10) == 71
+    assert f"The management port {port} is held by " in home.daemon.log_text()
+
+
+def test_giving_up_is_code_70_where_that_is_wished(namespaces: NamespaceFactory) -> None:
+    home = namespaces("crash,message=broken", env={"ARASUL_ON_GIVE_UP": "exit", "ARASUL_START_RETRIES": "2"})
+    assert home.outer.wait(15) == 70
+    assert home.daemon.survivors() == {}
+
+
+def test_a_second_sigterm_ends_it_at_once(namespaces: NamespaceFactory) -> None:
+    home = namespaces(f"ignore_term;{HELPERS}")
+    home.wait_ready()
+    os.kill(home.pid, signal.SIGTERM)
+    wait_until(lambda: home.events("asked_to_end") != [], limit_s=5, what="the first request to end")
+    begun = time.monotonic()
+    assert home.stop() == 0
+    assert time.monotonic() - begun < 3  # the engine would have 7 s
+    assert home.daemon.survivors() == {}
+
+
+@pytest.mark.parametrize("after_ms", range(0, 100, 10))
+def test_a_sigterm_during_the_launch_is_not_lost(namespaces: NamespaceFactory, after_ms: int) -> None:
+    home = namespaces(HELPERS)
+    # before Python runs the first line of ours, the kernel drops what PID 1 does not handle: nobody can do better
+    wait_until(lambda: catches(home.pid, signal.SIGTERM), limit_s=10, what="the handler of PID 1")
+    time.sleep(after_ms / 1000)
+    assert home.stop() == 0
+    assert home.daemon.survivors() == {}
