@@ -45,13 +45,13 @@ test: install ollama ## unit, property, integration, real and api tests, with co
 		--cov=arasul_supervisor --cov-branch --cov-report=term $(ARGS)
 
 system-tools: ## what the system tests need beyond Python: Docker, compose, nspawn, by apt as root
-	@missing=; for p in dockerd docker-compose systemd-nspawn mmdebstrap zstd unshare iptables; do \
+	@missing=; for p in dockerd docker-compose systemd-nspawn mmdebstrap zstd unshare iptables tini; do \
 		command -v $$p >/dev/null || missing="$$missing $$p"; done; \
 	if test -z "$$missing"; then :; \
 	elif test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null; then \
 		echo "make: there is no$$missing, and without root and apt they cannot be installed: some homes are NOT TESTED."; \
 	else apt-get update -qq && apt-get install -y -qq --no-install-recommends \
-		docker.io docker-compose systemd-container mmdebstrap zstd util-linux iptables </dev/null >/dev/null; fi
+		docker.io docker-compose systemd-container mmdebstrap zstd util-linux iptables tini </dev/null >/dev/null; fi
 
 test-system: install ollama system-tools ## the daemon in its homes: PID 1, Docker and compose, systemd, supervisord
 	@$(PYTEST) tests/system -m "not long" $(ARGS)

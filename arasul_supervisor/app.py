@@ -12,7 +12,7 @@ from arasul_supervisor.daemon import Daemon
 from arasul_supervisor.errors import CannotRunHere
 from arasul_supervisor.logs.daemon_log import DaemonLog
 from arasul_supervisor.ollama.environment import load_checked_settings
-from arasul_supervisor.process_ground import raise_descriptor_limit
+from arasul_supervisor.process_ground import end_with_supervisord, raise_descriptor_limit
 from arasul_supervisor.settings import SettingsError, warnings_for
 from arasul_supervisor.supervision.lock import StateLock
 
@@ -36,6 +36,7 @@ def run(environ: Mapping[str, str], early: EarlySignals) -> int:
     :param early: what was asked while the daemon's modules were imported
     """
     raise_descriptor_limit()
+    end_with_supervisord(environ)
     try:
         settings = load_checked_settings(environ)
     except SettingsError as error:

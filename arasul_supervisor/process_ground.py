@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import FrameType
 
 _STANDARD: Final = (0, 1, 2)
 _DESCRIPTORS: Final = 65_536
 """Enough for any box; some containers allow a thousand million, which some programs walk through one by one."""
+
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 class EarlySignals:
@@ -48,3 +52,26 @@ def raise_descriptor_limit() -> None:
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def end_with_supervisord(environ: Mapping[str, str]) -> None:
+    """Have the kernel send us SIGTERM when the supervisord that started us is killed.
+
+    It would leave us running under nobody, and in the way of the daemon that its successor starts.
+    """
+    parent = os.getppid()
+    if "SUPERVISOR_ENABLED" not in environ or not _is_supervisord(parent):
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:  # it died in between, which sends nothing any more
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _is_supervisord(pid: int) -> bool:
+    """True when it runs as `supervisord` or `python …/supervisord`."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")[:2]
+    except OSError:
+        return False
+    return any(os.path.basename(word) == b"supervisord" for word in words)

@@ -19,7 +19,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "run",
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog="Exit codes: 0 asked to stop, 2 bad settings, 70 gave up, 71 cannot run here.",
+        epilog="Exit codes: 0 asked to stop, 2 bad settings, 70 gave up, 71 cannot run here, "
+        "72 the GPU comes back only with a new container.",
     )
 
 
