@@ -95,14 +95,15 @@ class PublicLog:
             self._open()
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        real = os.path.realpath(self._path)  # the path may be a link whose target is still to be made
+        os.makedirs(os.path.dirname(real), exist_ok=True)
         # O_NONBLOCK: a fifo without a reader must not hold the thread; a regular file does not mind
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
         try:
-            self._fd = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, MODE)
+            self._fd = os.open(real, flags | os.O_CREAT | os.O_EXCL, MODE)
             os.fchmod(self._fd, MODE)  # whatever the umask; a file that was there keeps its mode
         except FileExistsError:
-            self._fd = os.open(self._path, flags | os.O_CREAT, MODE)
+            self._fd = os.open(real, flags | os.O_CREAT, MODE)
         seen = os.fstat(self._fd)
         self._size_bytes = seen.st_size
         self._identity = (seen.st_dev, seen.st_ino) if stat.S_ISREG(seen.st_mode) else None

@@ -24,14 +24,15 @@ _OWN_FOLDER: Final = "arasul-supervisor"
 
 def default_log_file(environ: Mapping[str, str], *, folder: Path = SYSTEM_LOG_FOLDER) -> tuple[Path, str]:
     """The engine log and the origin of that choice."""
-    if _can_write_in(folder):
-        return folder / "ollama.log", "default"
+    log = folder / "ollama.log"
+    if _can_make(os.path.dirname(os.path.realpath(log))):
+        return log, "default"
     return _xdg_state_dir(environ) / "ollama.log", f"derived: {folder} is not writable"
 
 
 def default_state_dir(environ: Mapping[str, str], *, folder: Path = SYSTEM_STATE_DIR) -> tuple[Path, str]:
     """The folder for small state and the origin of that choice."""
-    if _can_write_in(folder if os.path.exists(folder) else folder.parent):
+    if _can_make(os.path.realpath(folder)):
         return folder, "default"
     return _xdg_state_dir(environ), f"derived: {folder} is not writable"
 
@@ -74,5 +75,11 @@ def _xdg_state_dir(environ: Mapping[str, str]) -> Path:
     return home / ".local/state" / _OWN_FOLDER
 
 
-def _can_write_in(folder: Path) -> bool:
+def _can_make(folder: str) -> bool:
+    """Whether the folder can be written, or made: then its nearest ancestor that is there can be written.
+
+    Both places may be links into a volume that is still empty, as in our image.
+    """
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)

@@ -27,7 +27,8 @@ class StateLock:
         :raises CannotRunHere: another daemon holds it, or it cannot be used
         """
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # the folder may be a link into a volume that is still empty
+            os.makedirs(os.path.realpath(self._folder), mode=0o700, exist_ok=True)
             self._fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -56,6 +56,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
+def test_a_link_whose_target_is_still_to_be_made_is_followed(tmp_path: Path, clock: HandClock) -> None:
+    path, target = tmp_path / "ollama.log", tmp_path / "volume" / "logs" / "ollama.log"
+    path.symlink_to(target)
+    log = PublicLog(path, max_bytes=20, keep=2, clock=clock)
+
+    log.write(b"a line\n")
+    log.close()
+
+    assert (path.is_symlink(), target.read_bytes()) == (True, b"a line\n")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+
 def test_the_file_is_made_with_its_folder_and_closed_to_others(log: PublicLog, tmp_path: Path) -> None:
     umask = os.umask(0o077)
     log.write(b"a\n")

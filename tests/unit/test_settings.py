@@ -188,13 +188,13 @@ def test_a_setting_that_the_user_overrode_for_the_engine_says_so() -> None:
 
 
 def test_the_log_falls_back_to_the_state_home_where_the_system_folder_is_not_writable(tmp_path: Path) -> None:
-    absent = tmp_path / "absent"
+    closed = below_a_file(tmp_path)
 
-    assert places.default_log_file({"XDG_STATE_HOME": "/xdg"}, folder=absent) == (
+    assert places.default_log_file({"XDG_STATE_HOME": "/xdg"}, folder=closed) == (
         Path("/xdg/arasul-supervisor/ollama.log"),
-        f"derived: {absent} is not writable",
+        f"derived: {closed} is not writable",
     )
-    assert places.default_log_file(HOME, folder=absent)[0] == Path(
+    assert places.default_log_file(HOME, folder=closed)[0] == Path(
         "/home/u/.local/state/arasul-supervisor/ollama.log"
     )
     assert places.default_log_file(HOME, folder=tmp_path) == (tmp_path / "ollama.log", "default")
@@ -205,13 +205,35 @@ def test_the_state_folder_is_the_systems_when_it_could_be_created_and_is_not_cre
 
     assert places.default_state_dir(HOME, folder=could_be_created) == (could_be_created, "default")
     assert not could_be_created.exists()
-    assert places.default_state_dir(HOME, folder=tmp_path / "no" / "way")[0] == Path(
+    assert places.default_state_dir(HOME, folder=below_a_file(tmp_path))[0] == Path(
         "/home/u/.local/state/arasul-supervisor"
     )
 
 
+def test_links_into_a_volume_that_is_still_empty_count_as_places_in_it(tmp_path: Path) -> None:
+    volume, system = tmp_path / "volume", tmp_path / "system"
+    volume.mkdir()
+    system.mkdir()
+    (system / "ollama.log").symlink_to(volume / "logs" / "ollama.log")
+    (system / "state").symlink_to(volume / "supervisor")
+
+    assert places.default_log_file(HOME, folder=system) == (system / "ollama.log", "default")
+    assert places.default_state_dir(HOME, folder=system / "state") == (system / "state", "default")
+    assert list(volume.iterdir()) == []
+
+
+def test_links_to_where_nothing_can_be_made_are_passed_over(tmp_path: Path) -> None:
+    closed, system = below_a_file(tmp_path), tmp_path / "system"
+    system.mkdir()
+    (system / "ollama.log").symlink_to(closed / "ollama.log")
+    (system / "state").symlink_to(closed / "supervisor")
+
+    assert places.default_log_file(HOME, folder=system)[1] == f"derived: {system} is not writable"
+    assert places.default_state_dir(HOME, folder=system / "state")[1].startswith("derived:")
+
+
 def test_a_relative_state_home_is_ignored_as_xdg_says(tmp_path: Path) -> None:
-    folder, _ = places.default_state_dir({**HOME, "XDG_STATE_HOME": "rel"}, folder=tmp_path / "no" / "way")
+    folder, _ = places.default_state_dir({**HOME, "XDG_STATE_HOME": "rel"}, folder=below_a_file(tmp_path))
 
     assert folder == Path("/home/u/.local/state/arasul-supervisor")
 
@@ -233,7 +255,7 @@ def test_without_home_and_passwd_entry_a_place_must_be_named(
     monkeypatch.setattr("pwd.getpwuid", no_entry)
 
     with pytest.raises(ValueError, match="without HOME there is no place to fall back to"):
-        places.default_state_dir({}, folder=tmp_path / "no" / "way")
+        places.default_state_dir({}, folder=below_a_file(tmp_path))
     assert places.default_state_dir({}, folder=tmp_path) == (tmp_path, "default")
 
 
@@ -259,3 +281,9 @@ def test_importing_settings_and_environment_stays_off_the_heavy_libraries() -> N
                           capture_output=True, text=True, check=True, timeout=20)  # fmt: skip
 
     assert seen.stdout.strip() == "[]"
+
+
+def below_a_file(tmp_path: Path) -> Path:
+    """A place where nobody can make anything, root neither."""
+    (tmp_path / "file").touch()
+    return tmp_path / "file" / "folder"
