@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 RELEASE: Final = "bookworm"
 PACKAGES: Final = (
-    "systemd,systemd-sysv,dbus,python3,python3-venv,python3-pip,ca-certificates,procps,iproute2,curl"
+    "systemd,systemd-sysv,dbus,python3,python3-venv,python3-pip,ca-certificates,procps,iproute2,curl,libgomp1"
 )
 HOST_CERTIFICATES: Final = Path("/etc/ssl/host-ca.crt")
 """Where the base holds the certificates of this machine: pip inside an image needs them behind its proxy."""

@@ -43,8 +43,7 @@ _SYSTEM_SOCKET: Final = "/var/run/docker.sock"
 # Ollama's image is Ubuntu with certificates and few libraries: no Python, no curl. Its variables are these.
 _OLLAMA_IMAGE: Final = f"""
 FROM {_DEBIAN}
-RUN apt-get -o Acquire::Retries=3 update && apt-get -o Acquire::Retries=3 install -y --no-install-recommends libgomp1 \
-    && apt-get purge -y 'python3*' 'libpython3*' curl && apt-get autoremove -y --purge \
+RUN apt-mark manual libgomp1 && apt-get purge -y 'python3*' 'libpython3*' curl && apt-get autoremove -y --purge \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
 COPY bin/ollama /usr/bin/ollama
 COPY lib/ /usr/lib/ollama/

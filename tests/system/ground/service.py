@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.engine.daemon import REPOSITORY
 from tests.engine.processes import wait_until
 from tests.engine.store import install_model
-from tests.system.ground.base import base_folder
 from tests.system.ground.nspawn import PROJECT, WHEELS, Guest, wheels
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Mapping
+    from pathlib import Path
 
 UNIT: Final = "arasul-supervisor.service"
 ENV_FILE: Final = "/etc/default/arasul-supervisor"
@@ -45,10 +44,6 @@ def binds_for(engine: Path, gguf: Path, store: Path) -> dict[str, Path]:
         "/usr/local/lib/ollama": libraries,
         MODELS: store,
     }
-    # llama-server wants it, the base has it not
-    openmp = next(Path("/usr/lib").glob("*/libgomp.so.1"), None)
-    if openmp is not None and not Path(f"{base_folder()}{openmp}").exists():
-        binds[str(openmp)] = openmp.resolve()
     return binds
 
 
