@@ -35,23 +35,27 @@ run: install ollama ## the daemon in the foreground; Ctrl-C ends it and the engi
 	@exec $(BIN)/arasul-supervisor run
 
 install-systemd: ## the daemon as a systemd service of this box (as root)
-	@$(PYTHON) scripts/install_systemd.py $(if $(PREFIX),--prefix $(PREFIX)) $(ARGS)
+	@test -n "$(PYTHON)" || { echo "make: Python 3.10 or newer is needed (python3 is older or absent)." >&2; exit 1; }
+	@$(PYTHON) scripts/install_systemd.py $(if $(PREFIX),--prefix "$(PREFIX)") $(ARGS)
 
 uninstall-systemd: ## take that service away; ARGS=--purge takes its settings and state too
-	@$(PYTHON) scripts/install_systemd.py --uninstall $(if $(PREFIX),--prefix $(PREFIX)) $(ARGS)
+	@test -n "$(PYTHON)" || { echo "make: Python 3.10 or newer is needed (python3 is older or absent)." >&2; exit 1; }
+	@$(PYTHON) scripts/install_systemd.py --uninstall $(if $(PREFIX),--prefix "$(PREFIX)") $(ARGS)
 
 test: install ollama ## unit, property, integration, real and api tests, with coverage
 	@$(PYTEST) tests/unit tests/property tests/integration tests/api tests/real -m "not long" \
 		--cov=arasul_supervisor --cov-branch --cov-report=term $(ARGS)
 
+# program:package. A Docker engine that is there stays as it is, and nothing is removed for the sake of a test.
+TOOLS := dockerd:docker.io docker-compose:docker-compose systemd-nspawn:systemd-container mmdebstrap:mmdebstrap zstd:zstd \
+	unshare:util-linux iptables:iptables tini:tini
+
 system-tools: ## what the system tests need beyond Python: Docker, compose, nspawn, by apt as root
-	@missing=; for p in dockerd docker-compose systemd-nspawn mmdebstrap zstd unshare iptables tini; do \
-		command -v $$p >/dev/null || missing="$$missing $$p"; done; \
-	if test -z "$$missing"; then :; \
-	elif test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null; then \
-		echo "make: there is no$$missing, and without root and apt they cannot be installed: some homes are NOT TESTED."; \
-	else apt-get update -qq && apt-get install -y -qq --no-install-recommends \
-		docker.io docker-compose systemd-container mmdebstrap zstd util-linux iptables tini </dev/null >/dev/null; fi
+	@missing=; for tool in $(TOOLS); do \
+		command -v "$${tool%:*}" >/dev/null || missing="$$missing $${tool#*:}"; done; \
+	test -z "$$missing" || { test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-remove --no-install-recommends $$missing </dev/null >/dev/null; } || \
+		echo "make: these packages are missing and cannot be installed here:$$missing. Some homes are NOT TESTED." >&2
 
 test-system: install ollama system-tools ## the daemon in its homes: PID 1, Docker and compose, systemd, supervisord
 	@$(PYTEST) tests/system -m "not long" $(ARGS)

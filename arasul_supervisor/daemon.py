@@ -98,7 +98,8 @@ class Daemon:
         self._engine, self._engine_log = self._make_engine(), self._make_engine_log()
         self._notices = ServiceNotices(self._notifier, self._engine, watchdog_s=self._watchdog_s)
         self._engine.subscribe(self._follow)
-        self._engine.subscribe(self._notices.follow)
+        if self._notifier.is_listened_to:
+            self._engine.subscribe(self._notices.follow)
         code = EXIT_GAVE_UP
         try:
             if os.getpid() != 1:

@@ -17,6 +17,7 @@ _DESCRIPTORS: Final = 65_536
 """Enough for any box; some containers allow a thousand million, which some programs walk through one by one."""
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_SUPERVISORD: Final = (b"supervisord", b"supervisord.py", b"supervisor.supervisord")
 
 
 class EarlySignals:
@@ -68,10 +69,10 @@ def end_with_supervisord(environ: Mapping[str, str]) -> None:
 
 
 def _is_supervisord(pid: int) -> bool:
-    """True when it runs as `supervisord` or `python …/supervisord`."""
+    """True when it runs as `supervisord`, `python -s …/supervisord` or `python -m supervisor.supervisord`."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read().split(b"\0")[:2]
+            words = file.read().split(b"\0")[:4]
     except OSError:
         return False
-    return any(os.path.basename(word) == b"supervisord" for word in words)
+    return any(os.path.basename(word) in _SUPERVISORD for word in words)

@@ -72,7 +72,7 @@ class Effects:
             log=log,
             post=post,
             begin=self._begin,
-            was_oom_kill=self._vital_signs.was_oom_kill,
+            take_oom_kills=self._vital_signs.take_oom_kills,
         )
         self._restarts = Restarts(policy, limits.grace_s, board=board, clock=clock, log=log)
         self.farewells: list[Callable[[], Awaitable[object]]] = []
@@ -172,6 +172,7 @@ class Effects:
             next_attempt_mono=None,
         )
         self._restarts.note_start()
+        self._vital_signs.note_spawn()
         self._told = None
         try:
             launch = self._wiring.prepare(seen.generation + 1)
@@ -203,7 +204,7 @@ class Effects:
         )
         if self._current is not None:
             self._current.watch_heartbeat(self._limits.host, self._limits.port)
-            self._vital_signs.begin(self._current)
+            self._vital_signs.note_ready(self._current)
         took_s = round(now_mono - (seen.started_mono or now_mono), 3)
         self._log.info("engine_ready", pid=seen.pid, version=self._version, took_s=took_s)
 

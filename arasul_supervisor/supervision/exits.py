@@ -41,18 +41,16 @@ def exit_sentence(status: ExitStatus | None, told: str | None, *, is_oom_kill: b
     return seen
 
 
-def runner_oom_killed(name: str | None) -> str:
+def runner_oom_killed(name: str | None, *, is_certain: bool) -> str:
     """What became of a model's runner when memory ran out.
 
     :param name: the program, as in `llama-server`; None when it came and went unseen
+    :param is_certain: False when the kernel's counter is that of the whole box
     """
-    who = (
-        f"the model's runner ({name})"
-        if name
-        else "a process beside the engine, most likely a model's runner"
-    )
+    who = f"the model's runner ({name})" if name else "a process beside the engine, probably a model's runner"
+    ended = "ended" if is_certain else "has probably ended"
     return (
-        f"The kernel's out-of-memory killer ended {who}: memory is short on this box or in this container. "
+        f"The kernel's out-of-memory killer {ended} {who}: memory is short on this box or in this container. "
         "Load a smaller model, set a smaller LLM_CONTEXT_LENGTH, or raise the memory limit."
     )
 

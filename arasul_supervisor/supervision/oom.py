@@ -54,6 +54,11 @@ class OomCounter:
         risen, self._seen = count - self._seen, count
         return max(0, risen)
 
+    @property
+    def is_for_the_box(self) -> bool:
+        """True when no control group counts for us: a kill may be that of any process on the box."""
+        return self._group is None
+
     def is_ours_alone(self) -> bool:
         """True when only we and our descendants are in the control group that is counted for."""
         if self._group is None:

@@ -34,17 +34,17 @@ class PostMortem:
         log: EventLog,
         post: Callable[[Explained], None],
         begin: Callable[[Coroutine[None, None, None]], object],
-        was_oom_kill: Callable[[], bool],
+        take_oom_kills: Callable[[], int],
     ) -> None:
         """Take the parts.
 
-        :param was_oom_kill: whether the kernel has ended a process for want of memory since it was last asked
+        :param take_oom_kills: how many processes the kernel has ended for want of memory since it was last asked
         :param post: puts a finding at the end of the owner's queue
         :param begin: starts a task that the owner keeps and awaits
         """
         self._wiring, self._port, self._board = wiring, port, board
         self._clock, self._log, self._post, self._begin = clock, log, post, begin
-        self._was_oom_kill = was_oom_kill
+        self._take_oom_kills = take_oom_kills
 
     def of_failed_spawn(self, failure: Failure) -> None:
         """Note a start that made no process."""
@@ -57,9 +57,9 @@ class PostMortem:
         :param told: our own part in its end, or None
         """
         seen = self._board.snapshot
-        is_oom_kill = exits.may_be_oom_kill(status, told) and self._was_oom_kill()
-        reason = exits.exit_sentence(status, told, is_oom_kill=is_oom_kill)
-        report = self._note(status, reason, is_oom_kill=is_oom_kill)
+        oom_kills = self._take_oom_kills() if exits.may_be_oom_kill(status, told) else 0
+        reason = exits.exit_sentence(status, told, is_oom_kill=oom_kills > 0)
+        report = self._note(status, reason, oom_kills=oom_kills)
         self._board.change(failure=None)
         if seen.ready_mono is None and seen.state is State.BACKOFF:
             self._explain(report, timed_out=told is not None)
@@ -81,7 +81,7 @@ class PostMortem:
         status: ExitStatus | None,
         reason: str,
         *,
-        is_oom_kill: bool = False,
+        oom_kills: int = 0,
         event: str = "engine_exited",
     ) -> ExitReport:
         seen = self._board.snapshot
@@ -93,14 +93,14 @@ class PostMortem:
             reason=reason,
             at=self._clock.wall(),
             ran_s=round(self._clock.mono() - began, 3),
-            is_oom_kill=is_oom_kill,
+            is_oom_kill=oom_kills > 0,
         )
         self._board.change(
             last_exit=report,
             pid=None,
             is_frozen=False,
             missed_beats=0,
-            oom_kills=seen.oom_kills + is_oom_kill,
+            oom_kills=seen.oom_kills + oom_kills,
         )
         self._log.info(
             event,

@@ -38,15 +38,12 @@ class ServiceNotices:
         if self._is_stopping:
             return
         sentence = sentence_of(seen)
-        told = []
-        if sentence != self._sentence:
-            self._sentence = sentence
-            told.append(status(sentence))
-        if self._is_served and not self._is_ready and is_start_decided(seen):
-            self._is_ready = True
+        is_ready = self._is_ready or (self._is_served and is_start_decided(seen))
+        told = [status(sentence)] if sentence != self._sentence else []
+        if is_ready and not self._is_ready:
             told.append("READY=1")
-        if told:
-            self._notifier.send(*told)
+        if told and self._notifier.send(*told):  # else told again by the next turn of `run`
+            self._sentence, self._is_ready = sentence, is_ready
 
     def served(self) -> None:
         """The management API answers from now on."""
@@ -68,6 +65,7 @@ class ServiceNotices:
                 await self._engine.take_turn()
             except EngineDown:
                 return
+            self.follow(self._engine.snapshot)
             if limit_s is not None:
                 self._notifier.send("WATCHDOG=1")
             if not self._is_ready and not self._is_stopping:
@@ -78,9 +76,9 @@ class ServiceNotices:
 
 def is_start_decided(seen: Snapshot) -> bool:
     """True once the first start has come to something: an answer, a failure, or an operator who does not want it."""
-    if seen.state is State.BACKOFF:
-        return seen.last_exit is not None
-    return seen.state in (State.RUNNING, State.FATAL) or seen.wanted is Wanted.DOWN
+    if seen.last_exit is not None or seen.wanted is Wanted.DOWN:
+        return True
+    return seen.state in (State.RUNNING, State.FATAL)
 
 
 def sentence_of(seen: Snapshot) -> str:

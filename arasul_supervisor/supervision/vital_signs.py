@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.supervision import exits
 from arasul_supervisor.supervision.oom import OomCounter, offer_to_oom_killer
-from arasul_supervisor.supervision.runners import living_names
+from arasul_supervisor.supervision.runners import descendants, living_names
 from arasul_supervisor.supervision.snapshot import RunnerLoss, State
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _BEATS_TO_DIE: Final = 2
 """The kernel counts a kill before it sends the signal: at the first look the victim may not have begun to exit."""
+_BEATS_TO_LOOK: Final = 2
+"""How often the runners are listed: 0.6 ms for an engine and a runner of 30 threads each."""
 
 
 class VitalSigns:
@@ -26,16 +28,24 @@ class VitalSigns:
         self._board, self._clock, self._log = board, clock, log
         self._counter = OomCounter()
         self._runners: dict[int, str] = {}
-        self._unexplained_kills = self._beats_left = 0
+        self._unexplained_kills = self._beats_left = self._beats = 0
 
-    def begin(self, generation: Generation) -> None:
-        """A generation has become ready."""
+    def note_spawn(self) -> None:
+        """A generation begins: what the kernel killed before was none of its processes."""
+        self._counter.rise()
         self._runners, self._unexplained_kills = {}, 0
         self._board.change(runner_loss=None)
-        try:
-            offer_to_oom_killer(generation.child.pid)
-        except OSError as error:
-            self._log.warning("oom_score_unchanged", pid=generation.child.pid, error=str(error))
+
+    def note_ready(self, generation: Generation) -> None:
+        """A generation answers. Its later children inherit the score; below a wrapper script it is a child itself."""
+        engine_pid = generation.child.pid
+        for pid in (engine_pid, *descendants(engine_pid)):
+            try:
+                offer_to_oom_killer(pid)
+            except ProcessLookupError:  # a helper of its start that has ended
+                continue
+            except OSError as error:
+                self._log.warning("oom_score_unchanged", pid=pid, error=str(error))
 
     def note(self, beat: Beat, current: Generation | None) -> None:
         """Take a heartbeat in, and look for what it does not tell."""
@@ -63,20 +73,23 @@ class VitalSigns:
             self._log.warning("engine_frozen" if is_frozen else "engine_thawed", pid=seen.pid)
             self._board.change(is_frozen=is_frozen)
 
-    def was_oom_kill(self) -> bool:
-        """True when the kernel has ended a process for want of memory that has not been explained yet."""
+    def take_oom_kills(self) -> int:
+        """How many processes the kernel has ended for want of memory that nobody has explained yet."""
         kills, self._unexplained_kills = self._unexplained_kills + self._counter.rise(), 0
-        return kills > 0
+        return kills
 
     def close(self) -> None:
         """Give the counter's file back."""
         self._counter.close()
 
     def _look_for_lost_runners(self, engine_pid: int) -> None:
+        risen = self._counter.rise()
+        self._beats += 1
+        if not risen and not self._unexplained_kills and self._beats % _BEATS_TO_LOOK:
+            return
         living = living_names(engine_pid)
         gone = {pid: name for pid, name in self._runners.items() if pid not in living}
         self._runners = living
-        risen = self._counter.rise()
         if risen:
             self._unexplained_kills += risen
             self._beats_left = _BEATS_TO_DIE
@@ -91,7 +104,7 @@ class VitalSigns:
         self._beats_left -= 1
 
     def _tell_loss(self, pid: int | None, name: str | None) -> None:
-        sentence = exits.runner_oom_killed(name)
+        sentence = exits.runner_oom_killed(name, is_certain=not self._counter.is_for_the_box)
         self._log.error("runner_oom_killed", pid=pid, program=name, reason=sentence)
         kills = self._board.snapshot.oom_kills + self._unexplained_kills
         loss = RunnerLoss(sentence, at=self._clock.wall(), mono=self._clock.mono())

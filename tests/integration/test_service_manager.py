@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.engine.daemon import Daemon, DaemonFactory
+    from tests.engine.fake import FakeEngine
 
 
 class Manager:
@@ -85,6 +86,15 @@ def test_a_failed_first_start_is_ready_with_its_reason(daemon: DaemonFactory, ma
     assert "out of luck" in [word for _, word in manager.words if word.startswith("STATUS=")][-1]
 
 
+def test_ready_comes_with_the_first_start_that_timed_out_and_not_with_a_later_one(
+    daemon: DaemonFactory, manager: Manager
+) -> None:
+    started = daemon("never_ready", env=env(manager, OLLAMA_STARTUP_TIMEOUT="2"))
+    manager.wait_for("READY=1")
+    assert started.process()["generation"] <= 2
+    assert "no answer within 2 s" in [word for _, word in manager.words if word.startswith("STATUS=")][-1]
+
+
 def test_signs_of_life_come_at_less_than_half_the_limit(daemon: DaemonFactory, manager: Manager) -> None:
     daemon(env=env(manager, WATCHDOG_USEC="2000000"))
     manager.wait_for("READY=1")
@@ -140,6 +150,17 @@ def test_the_engine_is_offered_to_the_out_of_memory_killer_and_the_daemon_is_not
     started = daemon().wait_ready()
     scores = [oom_score_adj(who) for who in (started.pid, engine_pid(started))]
     assert scores == [oom_score_adj("self"), 500]
+
+
+def test_below_a_wrapper_script_the_engine_itself_is_offered_too(
+    daemon: DaemonFactory, fake_engine: FakeEngine, tmp_path: Path
+) -> None:
+    wrapper = tmp_path / "wrapper"
+    wrapper.write_text(f'#!/bin/sh\n"{fake_engine.binary}" "$@"\nexit $?\n')
+    wrapper.chmod(0o755)
+    started = daemon(env={"ARASUL_OLLAMA": str(wrapper)}).wait_ready()
+    engine = fake_engine.dump()["pid"]
+    assert (engine != engine_pid(started), oom_score_adj(engine)) == (True, 500)
 
 
 def oom_score_adj(who: int | str) -> int:

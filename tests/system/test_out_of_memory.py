@@ -125,3 +125,14 @@ def test_a_kill_outside_the_group_is_not_taken_for_ours(limited: Limited, group:
         assert started.process()["last_exit"]["oom_killed"] is False
     finally:
         other.rmdir()
+
+
+def test_what_was_killed_before_a_generation_is_not_blamed_on_it(limited: Limited, group: Path) -> None:
+    started = limited()
+    started.post("/api/process/stop")
+    eater = subprocess.run([*inside(group), sys.executable, "-c", "bytearray(900 << 20)"], check=False)
+    assert eater.returncode == -signal.SIGKILL
+    started.post("/api/process/start")
+    os.kill(started.process()["pid"], signal.SIGKILL)
+    started.wait_for(lambda: started.process()["restarts"] == 1, what="the restart")
+    assert (started.process()["last_exit"]["oom_killed"], started.process()["oom_kills"]) == (False, 0)

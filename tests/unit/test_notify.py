@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -190,6 +191,23 @@ def test_ready_is_said_once(manager: Manager) -> None:
     assert sum(said.count("READY=1") for said in manager.heard()) == 1
 
 
+async def test_a_ready_that_was_not_taken_is_said_again(manager: Manager) -> None:
+    told = notices(manager, StubEngine(RUNNING))
+    while manager.senders[-1].send("X=1"):
+        continue
+    told.served()
+    manager.heard()
+    task = asyncio.create_task(told.run())
+    await until_heard(manager, "STATUS=Ollama 0.34.4 answers.\nREADY=1", times=1)
+    task.cancel()
+
+
+def test_a_status_that_is_no_utf_8_is_sent_all_the_same(manager: Manager) -> None:
+    told = notices(manager, StubEngine(RUNNING))
+    told.follow(replace(RUNNING, engine_version="\udcff"))
+    assert manager.heard() == ["STATUS=Ollama ? answers."]
+
+
 def test_the_end_is_told_with_the_time_it_may_take_and_nothing_after_it(manager: Manager) -> None:
     told = notices(manager, StubEngine(RUNNING))
     told.stopping(8.0)
@@ -212,6 +230,11 @@ def test_the_end_is_told_with_the_time_it_may_take_and_nothing_after_it(manager:
             Snapshot(state=State.BACKOFF, wanted=Wanted.UP, generation=1, last_exit=EXIT),
             True,
             id="it failed",
+        ),
+        pytest.param(
+            Snapshot(state=State.STARTING, wanted=Wanted.UP, generation=2, last_exit=EXIT),
+            True,
+            id="it failed and is tried again",
         ),
         pytest.param(Snapshot(state=State.FATAL, wanted=Wanted.UP), True, id="it cannot be started"),
         pytest.param(Snapshot(state=State.STOPPED, wanted=Wanted.DOWN), True, id="an operator stopped it"),
