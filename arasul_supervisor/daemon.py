@@ -105,6 +105,8 @@ class Daemon:
             if os.getpid() != 1:
                 guardian.start()
                 guardian.watch(loop)
+            for spool in self._spools.leftovers():  # the strays are gone: nobody writes there any more
+                self._engine_log.resume(spool)
             self._begin("engine", self._engine.run(survivors))
             self._begin("engine-log", self._engine_log.run())
             if self._notifier.is_listened_to:
@@ -142,7 +144,6 @@ class Daemon:
         ended, survivors = strays.sweep(installation_prefix(self._marker), bound_s=_STRAYS_S)
         if ended:
             self._log.warning("strays_ended", pids=ended, decision="an earlier life had left them behind")
-        self._spools.sweep()  # now that nobody writes there any more
         return survivors
 
     def _make_engine(self) -> Engine:

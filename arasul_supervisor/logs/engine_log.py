@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from arasul_supervisor.logs.findings import KEPT_GENERATIONS, Finding, Findings
 from arasul_supervisor.logs.follower import LAG_BYTES, Follower
 from arasul_supervisor.logs.lines import pieces
+from arasul_supervisor.logs.resume import BEGINNING, resume_position
 from arasul_supervisor.logs.ring import LineFilter, LogBlock, LogPage, Ring
 from arasul_supervisor.logs.screen import screen
 from arasul_supervisor.logs.wakeup import open_inotify
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
     from arasul_supervisor.logs.follower import Lines
     from arasul_supervisor.logs.levels import Level
     from arasul_supervisor.logs.public_log import PublicLog
+    from arasul_supervisor.logs.resume import PublicPart
 
+EARLIER_LIFE: Final = 0
+"""The generation under which lines are shown that an earlier life of the daemon had not read."""
 RING_LINES: Final = 5_000
 PAGE_LINES: Final = 5_000
 PIECE_BYTES: Final = 16 * 1024  # looked through in one go: some ms even when every line is a candidate
@@ -79,8 +84,12 @@ class EngineLog:
         self._findings: dict[int, Findings] = {}
         self._pieces: deque[tuple[int, bytes]] = deque()  # read, not looked through yet
         self._unwritten: list[bytes] = []  # looked through, not in the public file yet
+        self._read_to = self._written_to = BEGINNING
+        self._public_bytes = 0  # of what is unwritten, in the public file already
         self._private_generation: int | None = None
         self._told_trouble: str | None = None
+        self._notices: list[str] = []
+        self._told_notice = ""
         self.skipped_lines = 0
 
     @property
@@ -99,6 +108,11 @@ class EngineLog:
         while len(self._findings) > KEPT_GENERATIONS:
             del self._findings[min(self._findings)]
         self._follower.follow(generation, spool)
+
+    def resume(self, spool: Path) -> None:
+        """Reads to its end what an earlier life of the daemon left. Its outcomes do not count for the present one."""
+        start, public_bytes = resume_position(spool, self._public_log.sizes())
+        self._follower.follow(EARLIER_LIFE, spool, start, public_bytes=public_bytes)
 
     async def run(self) -> None:
         """Reads until cancelled; then reads what is left, within a bound."""
@@ -168,6 +182,11 @@ class EngineLog:
         return True
 
     async def _take(self, lines: Lines) -> None:
+        if lines.start.is_private:
+            self._private_generation = lines.generation
+        is_private = int(self._private_generation == lines.generation)
+        self._written_to = replace(lines.start, is_private=is_private)
+        self._read_to, self._public_bytes = lines.end, lines.public_bytes
         if lines.skipped_lines:
             self._note_skip(lines.skipped_lines)
         self._pieces.extend((lines.generation, piece) for piece in pieces(lines.data, PIECE_BYTES))
@@ -182,12 +201,32 @@ class EngineLog:
                 await asyncio.sleep(0)
                 began_mono = self._clock.mono()
         if self._unwritten:
-            data = b"".join(self._unwritten)
+            data, done = b"".join(self._unwritten), self._public_bytes
             self._unwritten.clear()
-            await self._follower.on_disk(self._public_log.write, data)
-            for notice in self._public_log.take_notices():
-                self._report("engine_log_file", message=notice)
+            await self._follower.on_disk(self._public_log.write, data[done:], self._noting(), done)
+            self._public_bytes = 0
+            for notice in (*self._public_log.take_notices(), *self._notices):
+                if notice != self._told_notice:
+                    self._report("engine_log_file", message=notice)
+                self._told_notice = notice
+            self._notices.clear()
         await self._follower.free()
+
+    def _noting(self) -> Callable[[PublicPart], None]:
+        """What notes beside the spool how far it has been copied, for the block that is about to be written."""
+        note, before = self._follower.note, self._written_to
+        after = replace(self._read_to, is_private=int(self._private_generation is not None))
+
+        def write(part: PublicPart) -> None:
+            try:
+                if note:
+                    note.write(before, after, part)
+            except OSError as error:  # the copy goes on: only a SIGKILL of the daemon would double lines now
+                self._notices.append(
+                    f"How far the engine's log was copied cannot be noted: {error.strerror}."
+                )
+
+        return write
 
     def _admit(self, generation: int, piece: bytes) -> bytes:
         screened = screen(piece, is_private=self._private_generation == generation)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from arasul_supervisor.logs.lines import Splitter
 from arasul_supervisor.logs.prefilter import is_candidate
+from arasul_supervisor.logs.resume import BEGINNING, Position
 from arasul_supervisor.logs.spool import SpoolReader
 from arasul_supervisor.logs.wakeup import Wakeup
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from arasul_supervisor.clock import Clock
+    from arasul_supervisor.logs.resume import SpoolNote
 
 T = TypeVar("T")
 
@@ -29,11 +31,27 @@ PAUSE_S: Final = 0.9  # a line without an end is shown after this; just below th
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Complete lines of one generation; `skipped_lines` stand missing before them."""
+    """Complete lines of one generation, from `start` to `end` of its spool; `skipped_lines` are missing before them.
+
+    `public_bytes` of them were written to the public log by another life of the daemon.
+    """
 
     generation: int
     data: bytes
+    start: Position
+    end: Position
+    public_bytes: int = 0
     skipped_lines: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A spool whose turn has not come yet, and where its reading begins."""
+
+    generation: int
+    path: Path
+    start: Position
+    public_bytes: int
 
 
 class Follower:
@@ -51,7 +69,10 @@ class Follower:
         self._open_inotify = open_inotify
         self._lag_limit_bytes = lag_limit_bytes
         self._read_bytes = read_bytes
-        self._waiting: deque[tuple[int, Path]] = deque()
+        self._waiting: deque[Waiting] = deque()
+        self._finished: SpoolReader | None = None
+        self._given_to = BEGINNING
+        self._public_bytes = 0
         self._generation = 0
         self._spool: SpoolReader | None = None
         self._wakeup: Wakeup | None = None
@@ -71,10 +92,22 @@ class Follower:
         """Lines that were too long and lost their end."""
         return self._splitter.cut_lines
 
-    def follow(self, generation: int, path: Path) -> None:
-        """A generation begins. The engine of the one before is dead: its spool is read to its end, then removed."""
-        self._waiting.append((generation, path))
+    def follow(
+        self, generation: int, path: Path, start: Position = BEGINNING, *, public_bytes: int = 0
+    ) -> None:
+        """A generation begins. The engine of the one before is dead: its spool is read to its end, then removed.
+
+        :param start: where another life of the daemon had come to
+        :param public_bytes: how much of what follows from there it had written to the public log
+        """
+        self._waiting.append(Waiting(generation, path, start, public_bytes))
         self.wake()
+
+    @property
+    def note(self) -> SpoolNote | None:
+        """Where it is noted what was copied; None once nothing more can come of a spool."""
+        spool = self._finished or self._spool
+        return spool.note if spool else None
 
     def wake(self) -> None:
         """Ends a wait."""
@@ -101,27 +134,28 @@ class Follower:
         if chunk:
             spool.offset += len(chunk)
             self._grew_mono = self._clock.mono()
-            return Lines(self._generation, self._splitter.feed(chunk))
+            return self._lines(self._splitter.feed(chunk))
         if is_over:
             return self.finish()
         is_paused = self._clock.mono() - self._grew_mono >= PAUSE_S
         flushed = self._splitter.flush() if is_paused else b""
-        return Lines(self._generation, flushed) if flushed else None
+        return self._lines(flushed) if flushed else None
 
     def finish(self) -> Lines:
-        """Ends the generation: gives the line that has no end, and has the spool removed."""
-        last = Lines(self._generation, self._splitter.end())
-        spool, self._spool = self._spool, None
-        if spool:
-            if self._wakeup:
-                self._wakeup.watch(None)
-            self._disk.submit(spool.remove)
+        """Ends the generation: gives the line that has no end. The spool is removed by the next `free`."""
+        last = self._lines(self._splitter.end())
+        self._finished, self._spool = self._spool, None
+        if self._wakeup:
+            self._wakeup.watch(None)
         return last
 
     async def free(self) -> None:
         """Gives back the disk space of what was read; called when that was written elsewhere."""
+        if self._finished:
+            finished, self._finished = self._finished, None
+            await self.on_disk(finished.remove)
         if self._spool:
-            await self.on_disk(self._spool.free)
+            await self.on_disk(self._spool.free, self._given_to.raw)
 
     async def wait(self) -> None:
         """Returns when there may be more to read."""
@@ -153,30 +187,39 @@ class Follower:
         if self._wakeup:
             self._wakeup.close()
             self._wakeup = None
-        if self._spool:
-            self._disk.submit(self._spool.close)
-            self._spool = None
+        for spool in filter(None, (self._finished, self._spool)):
+            self._disk.submit(spool.close)
+        self._finished = self._spool = None
         self._disk.submit(last)
         self._disk.shutdown(wait=False)
 
     def _open_next(self) -> SpoolReader | None:
         while self._waiting:
-            generation, path = self._waiting[0]
+            first = self._waiting[0]
             try:
-                self._spool = SpoolReader(path)
+                self._spool = SpoolReader(first.path, first.start.raw)
             except OSError as error:
                 if len(self._waiting) == 1:
                     if not isinstance(error, FileNotFoundError):  # its engine may be about to start
-                        self.trouble = f"The raw log {path} cannot be opened: {error.strerror}."
+                        self.trouble = f"The raw log {first.path} cannot be opened: {error.strerror}."
                     return None
                 self._waiting.popleft()  # its engine never started
                 continue
             self._waiting.popleft()
-            self._generation = generation
+            self._generation = first.generation
+            self._given_to, self._public_bytes = first.start, first.public_bytes
+            self._splitter.resume_line(first.start.flushed)
             self._wakeup = self._wakeup or Wakeup(self._open_inotify)
-            self._wakeup.watch(path)
+            self._wakeup.watch(first.path)
             return self._spool
         return None
+
+    def _lines(self, data: bytes, *, skipped_lines: int = 0) -> Lines:
+        """The lines, with the places in the spool that they lie between."""
+        start, public_bytes = self._given_to, self._public_bytes
+        raw = self._spool.offset - self._splitter.unended_bytes if self._spool else 0
+        self._given_to, self._public_bytes = Position(raw, self._splitter.flushed_bytes), 0
+        return Lines(self._generation, data, start, self._given_to, public_bytes, skipped_lines)
 
     def _unread_of(self, spool: SpoolReader, limit_bytes: int) -> tuple[bytes, bool]:
         size = spool.size_bytes()
@@ -190,13 +233,13 @@ class Follower:
         n_lines = await self.on_disk(spool.count_lines, end)
         spool.offset = end
         self._splitter.skip_line()
-        return Lines(self._generation, b"", skipped_lines=n_lines + 1)
+        return self._lines(b"", skipped_lines=n_lines + 1)
 
     def _unopened(self, limit_bytes: int, generation: int) -> tuple[bytes, bool] | None:
-        for waiting, path in self._waiting:
-            if waiting == generation:
+        for waiting in self._waiting:
+            if waiting.generation == generation:
                 try:
-                    reader = SpoolReader(path)
+                    reader = SpoolReader(waiting.path)
                 except OSError:
                     return None
                 size = reader.size_bytes()

@@ -40,6 +40,13 @@ class Splitter:
         self._n_flushed = 0
         self._is_skipping = False
         self.cut_lines = 0
+        self.unended_bytes = 0
+        """Bytes fed since the last newline."""
+
+    @property
+    def flushed_bytes(self) -> int:
+        """How much of the line that has not ended was given by `flush`."""
+        return self._n_flushed
 
     @property
     def partial(self) -> bytes:
@@ -52,6 +59,7 @@ class Splitter:
             _, newline, chunk = chunk.partition(b"\n")
             self._is_skipping = not newline
         cut = chunk.rfind(b"\n") + 1
+        self.unended_bytes = len(chunk) - cut + (0 if cut else self.unended_bytes)
         if cut == 0:
             self._keep(chunk)
             return b""
@@ -79,12 +87,17 @@ class Splitter:
         block = (
             self._finish_flushed(b"\n") if self._n_flushed else self._partial and self._line(self._partial)
         )
-        self._partial, self._is_skipping = b"", False
+        self._partial, self._is_skipping, self.unended_bytes = b"", False, 0
         return block
+
+    def resume_line(self, flushed_bytes: int) -> None:
+        """Begin with a line of which so much was given before, by another splitter."""
+        self._partial, self._n_flushed, self._is_skipping = b"", flushed_bytes, False
 
     def skip_line(self) -> None:
         """Forgets the partial line and all up to the next newline: the stream was entered in the middle."""
         self._partial, self._n_flushed, self._is_skipping = b"", 0, True
+        self.unended_bytes = 0
 
     def _keep(self, rest: bytes) -> None:
         self._partial += rest[: self._limit_bytes + 1 - len(self._partial)]

@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.logs.resume import PublicPart
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from arasul_supervisor.clock import Clock
@@ -48,8 +52,15 @@ class PublicLog:
         self._notices: list[str] = []
         self.lost_lines = 0
 
-    def write(self, data: bytes) -> None:
-        """Appends complete lines."""
+    def write(
+        self, data: bytes, note: Callable[[PublicPart], None] = lambda _part: None, done: int = 0
+    ) -> None:
+        """Appends complete lines.
+
+        :param note: told of each part of them before it is written
+        :param done: bytes of the same block that stand in the file already
+        """
+        total = done + len(data)
         try:
             self._tend()
             self._say_what_is_missing()
@@ -58,6 +69,8 @@ class PublicLog:
             return
         while data:
             part = self._next_part(data)
+            if self._identity:
+                note(PublicPart(*self._identity, self._size_bytes, total - len(data), len(part), total))
             try:
                 written = os.write(self._fd, part)
             except OSError as error:
@@ -66,6 +79,16 @@ class PublicLog:
             self._size_bytes += written
             self._is_torn = not part[:written].endswith(b"\n")
             data = data[written:]
+
+    def sizes(self) -> dict[tuple[int, int], int]:
+        """The sizes of the files that may hold the last lines, by device and inode."""
+        found = {}
+        real = os.path.realpath(self._path)
+        for path in (real, f"{real}.1"):
+            with suppress(OSError):
+                seen = os.stat(path)
+                found[seen.st_dev, seen.st_ino] = seen.st_size
+        return found
 
     def reopen(self) -> None:
         """Opens the path anew at the next write: an operator's logrotate has moved the file."""

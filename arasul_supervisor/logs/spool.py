@@ -15,6 +15,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.errors import CannotRunHere
+from arasul_supervisor.logs.resume import NOTE_SUFFIX, SpoolNote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,7 @@ FALLOC_FL_PUNCH_HOLE: Final = 2
 PUNCH_BYTES: Final = 1024 * 1024
 COUNT_BYTES: Final = 1024 * 1024
 PREFIX: Final = "engine-"
+SUFFIX: Final = ".log"
 
 
 class SpoolFolder:
@@ -41,20 +43,24 @@ class SpoolFolder:
     def path_for(self, generation: int) -> Path:
         """The spool of this generation, unique over all lives. The spawner creates it (0600, O_APPEND)."""
         self._prepare()
-        return self._path / f"{PREFIX}{self._life}-{generation}.log"
+        return self._path / f"{PREFIX}{self._life}-{generation}{SUFFIX}"
 
-    def sweep(self) -> int:
-        """Removes the spools of earlier lives, whose engines are dead; the number removed."""
+    def leftovers(self) -> list[Path]:
+        """The spools of earlier lives, whose engines are dead, the oldest first. Notes without a spool are removed."""
         self._prepare()
         ours = f"{PREFIX}{self._life}-"
-        leftovers = [
-            path
-            for path in self._path.iterdir()
-            if path.name.startswith(PREFIX) and path.name.endswith(".log") and not path.name.startswith(ours)
-        ]
-        for path in leftovers:
-            path.unlink(missing_ok=True)
-        return len(leftovers)
+        spools: list[tuple[float, Path]] = []
+        for path in self._path.iterdir():
+            if path.name.startswith(ours) or not path.name.startswith(PREFIX):
+                continue
+            if path.name.endswith(SUFFIX):
+                spools.append((path.stat().st_mtime, path))
+            elif (
+                path.name.endswith(NOTE_SUFFIX)
+                and not path.with_name(path.name[: -len(NOTE_SUFFIX)]).exists()
+            ):
+                path.unlink(missing_ok=True)
+        return [path for _, path in sorted(spools)]
 
     def _prepare(self) -> None:
         try:
@@ -75,11 +81,12 @@ class SpoolFolder:
 
 
 class SpoolReader:
-    """Reads one spool from its beginning, keeping the offset of the first byte not yet read."""
+    """Reads one spool, keeping the offset of the first byte not yet read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, offset: int = 0) -> None:
         self.path = path
-        self.offset = 0
+        self.offset = offset
+        self.note = SpoolNote(path)
         self._freed = 0
         self._can_punch = True
         self._fd = os.open(
@@ -105,22 +112,24 @@ class SpoolReader:
             position += len(chunk)
         return n_lines
 
-    def free(self) -> None:
-        """Gives the disk back what was read, in steps of at least 1 MiB; where the file system cannot, it stays."""
-        length = self.offset - self._freed
+    def free(self, end: int) -> None:
+        """Gives the disk back what lies before `end`, in steps of at least 1 MiB; where it cannot be done, it stays."""
+        length = end - self._freed
         if length < PUNCH_BYTES or not self._can_punch:
             return
         self._can_punch = punch_hole(self._fd, self._freed, length)
-        self._freed = self.offset
+        self._freed = end
 
     def remove(self) -> None:
-        """Removes the file and lets go of it. Where that fails the sweep of the next life takes it."""
+        """Removes the file with its note, and lets go of it. Where that fails the next life finds it dealt with."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+        self.note.remove()
         self.close()
 
     def close(self) -> None:
         """Lets go of the file."""
+        self.note.close()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -301,15 +301,6 @@ async def test_a_flood_leaves_the_loop_its_turns(tmp_path: Path) -> None:
     assert turns > 60  # 30 MB are 30 reads, and each is looked through in several turns
 
 
-def test_the_spools_of_earlier_lives_are_swept_and_nothing_else(tmp_path: Path) -> None:
-    append(SpoolFolder(tmp_path / "spool").path_for(1), b"old\n")
-    (tmp_path / "spool" / "notes.txt").touch()
-    now = SpoolFolder(tmp_path / "spool")
-    append(now.path_for(1), b"ours\n")
-    assert now.sweep() == 1
-    assert {path.name for path in (tmp_path / "spool").iterdir()} == {now.path_for(1).name, "notes.txt"}
-
-
 def test_a_link_in_the_place_of_the_spool_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "spool").symlink_to(tmp_path / "elsewhere")
