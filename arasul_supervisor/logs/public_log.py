@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.logs.resume import PublicPart
+from arasul_supervisor.logs.rotation import Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ NOTE: Final = "arasul-supervisor: {n} lines of the engine are missing here: {why
 
 
 class PublicLog:
-    """Appends blocks of lines and rotates by size: `ollama.log`, `.1`, `.2`, `.3`.
+    """Appends blocks of lines and rotates by size: `ollama.log`, `.1`, `.2.gz`, `.3.gz`.
 
     It never raises for what the disk does: lines that cannot be written are counted, said once when it begins and
     once, in the file, when it is over. Written from one thread at a time; `reopen` may come from any.
@@ -37,7 +38,7 @@ class PublicLog:
         """
         self._path = path
         self._max_bytes = max_bytes
-        self._keep = keep
+        self.rotation = Rotation(keep)
         self._clock = clock
         self._fd = -1
         self._identity: tuple[int, int] | None = (
@@ -100,7 +101,11 @@ class PublicLog:
         return notices
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Lets go of the file, and compresses no further ones."""
+        self._let_go()
+        self.rotation.close()
+
+    def _let_go(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -109,11 +114,13 @@ class PublicLog:
         now = self._clock.mono()
         if self._should_reopen:
             self._should_reopen = False
-            self.close()
+            self._let_go()
         elif self._fd >= 0 and self._identity and now - self._looked_mono >= LOOK_EVERY_S:
             self._looked_mono = now
             if self._identity != self._identity_of_path():
-                self.close()
+                self._let_go()
+            else:
+                self._size_bytes = os.fstat(self._fd).st_size  # logrotate's copytruncate makes it smaller
         if self._fd < 0:
             self._open()
 
@@ -155,14 +162,8 @@ class PublicLog:
             return False
         real = os.path.realpath(self._path)  # the path may be a link: its target moves, the link stays
         try:
-            for number in range(self._keep - 1, 0, -1):
-                if os.path.exists(f"{real}.{number}"):
-                    os.replace(f"{real}.{number}", f"{real}.{number + 1}")
-            if self._keep:
-                os.replace(real, f"{real}.1")
-            else:
-                os.unlink(real)
-            self.close()
+            self.rotation.rotate(real)
+            self._let_go()
             self._open()
         except OSError as error:
             self._rotate_mono = now + RETRY_EVERY_S

@@ -36,7 +36,7 @@ def _report(event: str, **fields: object) -> None:
 
 
 async def _copy(folder: Path, life: str, max_bytes: int) -> None:
-    public = PublicLog(folder / "ollama.log", max_bytes=max_bytes, keep=100_000, clock=SystemClock())
+    public = PublicLog(folder / "ollama.log", max_bytes=max_bytes, keep=1000, clock=SystemClock())
     log = EngineLog(public, _Nobody(), clock=SystemClock(), report=_report)
     spools = SpoolFolder(folder / "spool", life=life)
     for left in spools.leftovers():

@@ -23,6 +23,7 @@ from arasul_supervisor.logs.follower import Follower
 from arasul_supervisor.logs.public_log import PublicLog
 from arasul_supervisor.logs.spool import SpoolFolder, SpoolReader, punch_hole
 from arasul_supervisor.logs.wakeup import open_inotify
+from tests.engine.public_log_files import older_files, whole_log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -279,11 +280,8 @@ async def test_a_rotation_loses_no_line(tmp_path: Path) -> None:
     async with ground.running():
         await child_writes(spool, "for n in range(20000): os.write(fd, b'line %d\\n' % n)")
         await ground.until_text("line 19999")
-    older = rotated(tmp_path)
-    assert b"".join(path.read_bytes() for path in (*older, ground.public)) == b"".join(
-        b"line %d\n" % n for n in range(20000)
-    )
-    assert max(path.stat().st_size for path in older) <= 10_000
+    assert whole_log(tmp_path) == b"".join(b"line %d\n" % n for n in range(20000))
+    assert max(map(len, older_files(tmp_path))) <= 10_000
 
 
 async def test_a_flood_leaves_the_loop_its_turns(tmp_path: Path) -> None:
@@ -320,11 +318,6 @@ def test_a_spool_is_counted_without_being_read(tmp_path: Path) -> None:
     counted = reader.count_lines(4)
     reader.close()
     assert counted == 2
-
-
-def rotated(folder: Path) -> list[Path]:
-    """The older public files, the oldest first."""
-    return sorted(folder.glob("ollama.log.*"), key=lambda path: -int(path.suffix[1:]))
 
 
 def append(path: Path, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import stat
 import subprocess
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arasul_supervisor.logs.public_log import PublicLog
+from arasul_supervisor.logs.rotation import Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,19 +91,80 @@ def test_an_older_file_is_continued_with_its_mode(log: PublicLog, tmp_path: Path
 
 def test_a_rotation_cuts_between_lines_and_keeps_so_many(log: PublicLog, tmp_path: Path) -> None:
     log.write(b"".join(b"%08d\n" % n for n in range(8)))  # two lines of 9 bytes fit in 20
-    contents = {path.name: path.read_bytes() for path in (tmp_path / "logs").iterdir()}
-    assert contents == {
+    log.rotation.wait()
+    assert contents(tmp_path / "logs") == {
         "ollama.log": b"00000006\n00000007\n",
         "ollama.log.1": b"00000004\n00000005\n",
-        "ollama.log.2": b"00000002\n00000003\n",
+        "ollama.log.2.gz": b"00000002\n00000003\n",
+    }
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What each file holds, unpacked."""
+    return {
+        path.name: gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        for path in folder.iterdir()
     }
 
 
 def test_a_line_larger_than_a_file_gets_one_of_its_own(log: PublicLog, tmp_path: Path) -> None:
     log.write(b"a\n" + b"x" * 30 + b"\nb\n")
-    assert (tmp_path / "logs" / "ollama.log").read_bytes() == b"b\n"
-    assert (tmp_path / "logs" / "ollama.log.1").read_bytes() == b"x" * 30 + b"\n"
-    assert (tmp_path / "logs" / "ollama.log.2").read_bytes() == b"a\n"
+    log.rotation.wait()
+    assert contents(tmp_path / "logs") == {
+        "ollama.log": b"b\n",
+        "ollama.log.1": b"x" * 30 + b"\n",
+        "ollama.log.2.gz": b"a\n",
+    }
+
+
+def test_a_compressed_file_keeps_mode_and_time_of_the_plain_one(log: PublicLog, tmp_path: Path) -> None:
+    log.write(b"".join(b"%08d\n" % n for n in range(5)))
+    log.rotation.wait()
+    packed = tmp_path / "logs" / "ollama.log.2.gz"
+    assert stat.S_IMODE(packed.stat().st_mode) == 0o640
+
+
+def test_files_that_an_older_version_or_a_killed_daemon_left_plain_are_compressed(tmp_path: Path) -> None:
+    rotation = Rotation(4)
+    for name in ("log", "log.1", "log.2", "log.3"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "log.gz.part").write_text("half of one")
+    rotation.rotate(str(tmp_path / "log"))
+    rotation.wait()
+    rotation.close()
+    expected = {"log.1": b"log", "log.2.gz": b"log.1", "log.3.gz": b"log.2", "log.4.gz": b"log.3"}
+    assert contents(tmp_path) == expected
+
+
+def test_rotations_faster_than_the_compression_lose_nothing(tmp_path: Path) -> None:
+    rotation = Rotation(1000)
+    for number in range(100):
+        (tmp_path / "log").write_bytes(b"%08d" % number * 20_000)
+        rotation.rotate(str(tmp_path / "log"))
+    rotation.wait()
+    rotation.close()
+    found = {name: content[:8] for name, content in contents(tmp_path).items()}
+    assert found == {f"log.{n}{'.gz' * (n > 1)}": b"%08d" % (100 - n) for n in range(1, 101)}
+
+
+def test_a_disk_without_room_for_the_packed_file_keeps_the_plain_one(small_disk: Path) -> None:
+    rotation = Rotation(3)
+    (small_disk / "log.1").write_bytes(os.urandom(40_000))
+    (small_disk / "log").write_bytes(b"x")
+    rotation.rotate(str(small_disk / "log"))
+    rotation.wait()
+    rotation.close()
+    assert {path.name: path.stat().st_size for path in small_disk.iterdir()} == {"log.1": 1, "log.2": 40_000}
+
+
+def test_after_a_copytruncate_the_size_is_counted_anew(
+    log: PublicLog, tmp_path: Path, clock: HandClock
+) -> None:
+    log.write(b"x" * 17 + b"\n")
+    os.truncate(tmp_path / "logs" / "ollama.log", 0)
+    clock.now += 2
+    log.write(b"y" * 17 + b"\n")
+    assert contents(tmp_path / "logs") == {"ollama.log": b"y" * 17 + b"\n"}
 
 
 def test_behind_a_link_the_target_rotates_and_the_link_stays(tmp_path: Path, clock: HandClock) -> None:

@@ -18,6 +18,7 @@ from arasul_supervisor.logs.resume import Position, PublicPart, SpoolNote, note_
 from arasul_supervisor.logs.spool import SpoolFolder
 from tests.engine.daemon import REPOSITORY
 from tests.engine.processes import wait_until
+from tests.engine.public_log_files import whole_log
 
 if TYPE_CHECKING:
     import random
@@ -113,7 +114,7 @@ def test_no_line_is_lost_or_doubled_when_the_reader_is_killed_again_and_again(
             wait_until(partial(only_left, tmp_path, spool), limit_s=20, what="all earlier spools are read")
             copier.send_signal(signal.SIGTERM)
         copier.wait(20)
-    assert copied(tmp_path) == [line.replace(b"user:password", b"[redacted]") for line in expected]
+    assert whole_log(tmp_path).splitlines() == [shown(line) for line in expected]
     assert list((tmp_path / "spool").iterdir()) == []
 
 
@@ -128,6 +129,10 @@ def line_of(number: int, rng: random.Random) -> bytes:
     return b"%08d %s" % (number, b"x" * rng.randrange(400))
 
 
+def shown(line: bytes) -> bytes:
+    return line.replace(b"user:password", b"[redacted]")
+
+
 def start_copier(folder: Path, life: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     copier = subprocess.Popen(
@@ -139,18 +144,6 @@ def start_copier(folder: Path, life: str) -> subprocess.Popen[bytes]:
     assert copier.stdout.readline() == b"begun\n"
     copier.stdout.close()
     return copier
-
-
-def copied(folder: Path) -> list[bytes]:
-    """The lines of all public files, the oldest first."""
-    rotated = [(int(path.suffix[1:]), path) for path in folder.glob("ollama.log.*")]
-    ordered = [path for _, path in sorted(rotated, reverse=True)]
-    return [
-        line
-        for path in [*ordered, folder / "ollama.log"]
-        if path.exists()
-        for line in path.read_bytes().splitlines()
-    ]
 
 
 def test_what_the_engine_wrote_last_before_the_daemon_was_killed_is_in_the_log_of_the_next_life(
