@@ -88,6 +88,7 @@ class EngineLog:
         self._public_bytes = 0  # of what is unwritten, in the public file already
         self._private_generation: int | None = None
         self._told_trouble: str | None = None
+        self._is_polling_told = False
         self._notices: list[str] = []
         self._told_notice = ""
         self.skipped_lines = 0
@@ -259,6 +260,13 @@ class EngineLog:
         if trouble and trouble != self._told_trouble:
             self._report("engine_log_unreadable", message=trouble)
         self._told_trouble = trouble
+        if self._follower.is_polling and not self._is_polling_told:
+            self._is_polling_told = True
+            self._report(
+                "engine_log_polled",
+                reason="inotify cannot be had (fs.inotify.max_user_instances or max_user_watches may be used up); "
+                "the log is looked at 20 times a second instead",
+            )
 
     async def _drain(self) -> None:
         n_left = DRAIN_BYTES

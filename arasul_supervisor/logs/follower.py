@@ -88,6 +88,11 @@ class Follower:
         return max(0, self._spool.size_bytes() - self._spool.offset) if self._spool else 0
 
     @property
+    def is_polling(self) -> bool:
+        """True when inotify cannot be had for the followed spool, and it is looked at often instead."""
+        return self._spool is not None and self._wakeup is not None and self._wakeup.is_blind
+
+    @property
     def cut_lines(self) -> int:
         """Lines that were too long and lost their end."""
         return self._splitter.cut_lines

@@ -38,6 +38,11 @@ class Wakeup:
         if self._fd >= 0:
             self._loop.add_reader(self._fd, self._drain)
 
+    @property
+    def is_blind(self) -> bool:
+        """True while nothing is watched by inotify: the file is looked at 20 times a second then."""
+        return self._watch is None
+
     def watch(self, path: Path | None) -> None:
         """Watches this file, or none, instead of the one before."""
         if self._watch is not None:

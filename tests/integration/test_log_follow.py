@@ -184,6 +184,15 @@ async def test_without_inotify_the_spool_is_looked_at(tmp_path: Path, number: in
     async with ground.running():
         append(spool, b"seen\n")
         await ground.until_text("seen")
+    assert [event for event, _ in ground.reports] == ["engine_log_polled"]
+
+
+async def test_with_inotify_nothing_is_said_of_polling(tmp_path: Path) -> None:
+    ground = Ground(tmp_path)
+    ground.begin(1, written=b"seen\n")
+    async with ground.running():
+        await ground.until_text("seen")
+    assert ground.reports == []
 
 
 async def test_dots_without_an_end_are_shown_after_a_pause(tmp_path: Path) -> None:
