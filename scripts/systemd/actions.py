@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -19,17 +20,30 @@ class Run:
 
 @dataclass(frozen=True)
 class BuildVenv:
-    """A virtual environment with the package of a checkout in it, and the link that puts it in force."""
+    """A virtual environment with the package of a checkout in it."""
 
     source: Path
     venv: Path
     python: Path
-    link: Path
 
     @property
     def sentence(self) -> str:
         """What it does."""
-        return f"build {self.venv} from {self.source} with {self.python}, and have {self.link} lead to it"
+        return f"build {self.venv} from {self.source} with {self.python}"
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """A program of ours finds no fault with the settings, as the service's user."""
+
+    program: Path
+    user: str
+    environment: Mapping[str, str]
+
+    @property
+    def sentence(self) -> str:
+        """What it does."""
+        return "see that the settings are good"
 
 
 @dataclass(frozen=True)
@@ -85,14 +99,16 @@ class RemoveIfEmpty:
 
 @dataclass(frozen=True)
 class RequireWritable:
-    """The service's user must be able to write in a folder; `remedy` is the command that makes it so.
+    """The service's user must be able to write in a folder.
 
+    `if_absent` is the command that makes it, `if_closed` says what to do where it cannot be written;
     `is_bound`: the service reaches the folder without walking through its parents.
     """
 
     path: Path
     user: str
-    remedy: str
+    if_absent: str
+    if_closed: str
     is_bound: bool = False
 
     @property
@@ -103,17 +119,17 @@ class RequireWritable:
 
 @dataclass(frozen=True)
 class Start:
-    """Start the service anew and wait until it says that it is ready."""
+    """Start the service anew and wait until Ollama answers, or its first start has failed."""
 
     unit: str
 
     @property
     def sentence(self) -> str:
         """What it does."""
-        return f"start {self.unit} and wait for its first word"
+        return f"start {self.unit} and wait until Ollama answers"
 
 
-Action = Run | BuildVenv | Write | Link | Remove | RemoveIfEmpty | RequireWritable | Start
+Action = Run | BuildVenv | CheckSettings | Write | Link | Remove | RemoveIfEmpty | RequireWritable | Start
 
 
 @dataclass(frozen=True)

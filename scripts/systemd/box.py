@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
-import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.systemd.errors import CannotInstall
 from scripts.systemd.places import (
     COMMAND_LINK,
     ENGINE_USER,
@@ -22,15 +21,18 @@ from scripts.systemd.places import (
     LOG_LINK,
     NVIDIA_MODPROBE,
     OWN_USER,
+    UNIT,
     UNIT_FILE,
     Prefix,
 )
+from scripts.systemd.reading import Record, parse_shown_environment, read_record, read_settings
+from scripts.systemd.unit_text import prefix_of_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-UNIT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"
-"""PATH of a service: where the daemon will look for `ollama`."""
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+_LIMIT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,9 @@ class OllamaService:
     is_known: bool = False
     is_enabled: bool = False
     is_active: bool = False
+    user: str = "root"
     environment: Mapping[str, str] = field(default_factory=dict)
     environment_files: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Record:
-    """What an earlier install changed on the box beyond its own files."""
-
-    disabled_ollama: bool = False
-    made_user: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,88 +61,76 @@ class Box:
     """All that a decision needs to know. Paths are resolved where a link would mislead systemd."""
 
     pythons: tuple[Python, ...]
-    homes: Mapping[str, Path]  # of the users `ollama` and `arasul`, where they exist
+    homes: Mapping[str, Path]  # of the users that may carry the service, where they exist
     groups: frozenset[str]  # of the GPU's groups those that exist
     ollama: OllamaService
     engine: Path | None
+    path: str  # PATH of a service, unless the settings have one
     settings: Mapping[str, str] | None  # the environment file; None where there is none
-    resolved: Mapping[Path, Path]  # where a folder that may be written to really lies
-    owners: Mapping[Path, str]
+    resolved: Mapping[Path, Path]  # where what is named really lies
+    owners: Mapping[Path, str]  # of the folders that are there
     has_nvidia_modprobe: bool
     log_link_is_free: bool
     command_link_is_free: bool
     is_installed: bool
-    old_venvs: tuple[Path, ...]
-    record: Record
+    is_running: bool
+    installed_below: Path | None
+    is_prefix_taken: bool  # something that is not ours lies there
+    record: Record | None
 
 
 def look(prefix: Prefix) -> Box:
-    """Look around, for an install below that prefix."""
-    settings = _read_settings(ENV_FILE)
+    """Look around, for an install below that prefix.
+
+    :raises CannotInstall: something cannot be read
+    """
+    settings = read_settings(ENV_FILE)
+    record = read_record(prefix.record)
     ollama = _look_at_ollama_service()
-    homes = {name: Path(entry.pw_dir) for name in (ENGINE_USER, OWN_USER) if (entry := _user(name))}
+    names = {ENGINE_USER, OWN_USER, ollama.user, record.user if record else OWN_USER}
+    homes = {name: Path(entry.pw_dir) for name in names if (entry := _user(name))}
     known = settings if settings is not None else ollama.environment
+    path = _service_path()
+    engine = _find_engine(settings or {}, path)
     folders = _candidates(known, homes.values())
+    resolved = {
+        each: Path(os.path.realpath(each))
+        for each in (*folders, prefix.folder, *([engine] if engine else []))
+    }
     return Box(
         pythons=tuple(_pythons()),
         homes=homes,
         groups=frozenset(name for name in GPU_GROUPS if _group_exists(name)),
         ollama=ollama,
-        engine=_find_engine(known),
+        engine=engine,
+        path=path,
         settings=settings,
-        resolved={folder: Path(os.path.realpath(folder)) for folder in folders},
-        owners={folder: owner for folder in folders if (owner := _owner(folder))},
+        resolved=resolved,
+        owners={
+            each: owner for each in (*folders, *resolved.values()) if (owner := _owner(each)) is not None
+        },
         has_nvidia_modprobe=NVIDIA_MODPROBE.exists(),
         log_link_is_free=_is_free(LOG_LINK, LOG_FILE),
         command_link_is_free=_is_free(COMMAND_LINK, prefix.command),
         is_installed=UNIT_FILE.exists(),
-        old_venvs=tuple(sorted(prefix.venvs.glob("*"))),
-        record=_read_record(prefix.record),
+        is_running=_output(["systemctl", "is-active", UNIT]) == "active\n",
+        installed_below=installed_prefix(),
+        is_prefix_taken=record is None and _is_occupied(prefix.folder),
+        record=record,
     )
 
 
-def parse_settings(text: str) -> dict[str, str]:
-    """An environment file as systemd reads it: comments, quotes; no expansion."""
-    found = {}
-    for line in text.splitlines():
-        match = re.fullmatch(r"\s*([A-Za-z_]\w*)=(.*?)\s*", line)
-        if match:
-            found[match[1]] = _unquoted(match[2])
-    return found
-
-
-def parse_shown_environment(text: str) -> dict[str, str]:
-    """`OLLAMA_HOST=0.0.0.0 "OLLAMA_ORIGINS=a b"`, as `systemctl show -p Environment` prints it."""
-    words = re.findall(r'"(?:[^"\\]|\\.)*"|\S+', text)
-    pairs = (_unquoted(word).partition("=") for word in words)
-    return {name: value for name, _, value in pairs}
-
-
-def _unquoted(text: str) -> str:
-    if len(text) >= 2 and text[0] == text[-1] == "'":
-        return text[1:-1]
-    if len(text) >= 2 and text[0] == text[-1] == '"':
-        text = text[1:-1]
-    return re.sub(r"\\(.)", r"\1", text)
-
-
-def _read_settings(path: Path) -> dict[str, str] | None:
+def installed_prefix() -> Path | None:
+    """The folder below which the installed unit starts its program."""
     try:
-        return parse_settings(path.read_text(encoding="utf-8"))
+        folder = prefix_of_unit(UNIT_FILE.read_text(encoding="utf-8", errors="replace"))
     except FileNotFoundError:
         return None
-
-
-def _read_record(path: Path) -> Record:
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return Record()
-    return Record(bool(known.get("disabled_ollama")), bool(known.get("made_user")))
+    return Path(folder) if folder else None
 
 
 def _look_at_ollama_service() -> OllamaService:
-    wanted = "LoadState,UnitFileState,ActiveState,Environment,EnvironmentFiles"
+    wanted = "LoadState,UnitFileState,ActiveState,User,Environment,EnvironmentFiles"
     shown = _output(["systemctl", "show", "ollama.service", f"--property={wanted}"])
     lines = [line.partition("=") for line in shown.splitlines()]
     properties = {name: value for name, _, value in lines}
@@ -157,6 +140,7 @@ def _look_at_ollama_service() -> OllamaService:
         is_known=True,
         is_enabled=properties["UnitFileState"] in ("enabled", "enabled-runtime"),
         is_active=properties["ActiveState"] in ("active", "activating", "reloading"),
+        user=properties.get("User") or "root",
         environment=parse_shown_environment(properties.get("Environment", "")),
         environment_files=tuple(
             value.partition(" (")[0] for name, _, value in lines if name == "EnvironmentFiles"
@@ -178,10 +162,16 @@ def _pythons() -> Iterable[Python]:
             yield Python(path, (int(version[0]), int(version[1])), has_venv)
 
 
-def _find_engine(settings: Mapping[str, str]) -> Path | None:
+def _service_path() -> str:
+    for line in _output(["systemctl", "show-environment"]).splitlines():
+        if line.startswith("PATH="):
+            return line.partition("=")[2]
+    return DEFAULT_PATH
+
+
+def _find_engine(settings: Mapping[str, str], path: str) -> Path | None:
     named = settings.get("ARASUL_OLLAMA", "").strip()
-    path = settings.get("PATH") or UNIT_PATH
-    found = shutil.which(named, path=path) if named else shutil.which("ollama", path=path)
+    found = shutil.which(named or "ollama", path=settings.get("PATH") or path)
     return Path(found) if found else None
 
 
@@ -189,11 +179,12 @@ def _candidates(settings: Mapping[str, str], homes: Iterable[Path]) -> set[Path]
     """Folders that the service may have to write to, as they are named."""
     named = {
         Path(value)
-        for name in ("OLLAMA_MODELS", "ARASUL_STATE_DIR", "ARASUL_LOG_FILE")
+        for name in ("OLLAMA_MODELS", "ARASUL_STATE_DIR", "ARASUL_LOG_FILE", "HOME")
         if (value := settings.get(name, "").strip()).startswith("/")
     }
-    below_homes = {home / ".ollama" / part for home in homes for part in ("", "models")}
-    return named | {path.parent for path in named} | below_homes
+    home = Path(settings.get("HOME", "").strip() or "/")
+    below_homes = {each / ".ollama" / part for each in (*homes, home) for part in ("", "models")}
+    return named | {path.parent for path in named} | below_homes | set(homes)
 
 
 def _owner(path: Path) -> str | None:
@@ -221,10 +212,24 @@ def _is_free(path: Path, target: Path) -> bool:
     return not path.exists()
 
 
+def _is_occupied(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        return True
+
+
 def _output(command: list[str]) -> str:
     try:
         return subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=30
-        ).stdout
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            encoding="utf-8", errors="replace", timeout=_LIMIT_S,
+        ).stdout  # fmt: skip
     except OSError:
         return ""
+    except subprocess.TimeoutExpired as error:
+        raise CannotInstall(
+            f"`{' '.join(command)}` did not end within {_LIMIT_S:.0f} seconds. Nothing has been changed; try again."
+        ) from error

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.systemd.box import look
-from scripts.systemd.perform import Failed, perform, status_of
-from scripts.systemd.places import DEFAULT_PREFIX, ENV_FILE, REPOSITORY, UNIT, UNIT_FILE, Prefix
-from scripts.systemd.plan import CannotInstall, Wishes, check_ground, must_ask, plan_install
+from scripts.systemd.box import installed_prefix, look
+from scripts.systemd.errors import CannotInstall, Failed
+from scripts.systemd.perform import perform, status_of
+from scripts.systemd.places import DEFAULT_PREFIX, ENV_FILE, REPOSITORY, UNIT, Prefix
+from scripts.systemd.plan import Wishes, must_ask, plan_install
 from scripts.systemd.plan_uninstall import plan_uninstall
-from scripts.systemd.unit_text import prefix_of_unit
+from scripts.systemd.refusals import check_ground
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,15 +37,20 @@ NEXT = f"""\
 def main(arguments: Sequence[str] | None = None) -> int:
     """Install or uninstall; 0 when all of it was done."""
     asked = _parser().parse_args(arguments)
+    name = f"{'un' * asked.uninstall}install-systemd"
     os.umask(0o022)  # the service's user must be able to read what is installed
     try:
         check_ground(is_root=os.geteuid() == 0, has_systemd=os.path.isdir("/run/systemd/system"))
-        prefix = Prefix(asked.prefix or _installed_prefix() or DEFAULT_PREFIX)
+        prefix = Prefix(asked.prefix or installed_prefix() or DEFAULT_PREFIX)
         box = look(prefix)
         plan = _plan_uninstall(box, prefix, asked) if asked.uninstall else _plan_install(box, prefix, asked)
         _carry_out(plan, dry_run=asked.dry_run)
-    except (CannotInstall, Failed, OSError) as error:
-        print(f"{'un' * asked.uninstall}install-systemd: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        again = "Interrupted. Run the same again to finish, or `sudo make uninstall-systemd` to undo it."
+        print(f"\n{name}: {again}", file=sys.stderr)
+        return 130
+    except (CannotInstall, Failed, OSError, subprocess.TimeoutExpired) as error:
+        print(f"{name}: {error}", file=sys.stderr)
         return 1
     if asked.dry_run:
         return 0
@@ -96,13 +103,17 @@ def _with_answer(wishes: Wishes) -> Wishes:
 def _plan_uninstall(box: Box, prefix: Prefix, asked: argparse.Namespace) -> Plan:
     """Ollama's own service comes back unless somebody says no: that is how the box was."""
     restore = asked.of_ollama != "keep"
-    if restore and box.record.disabled_ollama and sys.stdin.isatty() and not asked.dry_run:
+    if restore and box.record and box.record.disabled_ollama and sys.stdin.isatty() and not asked.dry_run:
         restore = _ask("Enable and start ollama.service again? [Y/n] ")
     return plan_uninstall(box, prefix, purge=asked.purge, restore_ollama=restore)
 
 
 def _ask(question: str) -> bool:
-    return input(question).strip().lower() in ("", "y", "yes")
+    try:
+        return input(question).strip().lower() in ("", "y", "yes")
+    except (EOFError, KeyboardInterrupt):
+        print()
+        raise CannotInstall("There was no answer. Nothing has been changed.") from None
 
 
 def _carry_out(plan: Plan, *, dry_run: bool) -> None:
@@ -115,11 +126,3 @@ def _carry_out(plan: Plan, *, dry_run: bool) -> None:
 def _show_status() -> None:
     state, sentence = status_of(UNIT)
     print(f"{UNIT} is {state}{': ' * bool(sentence)}{sentence}\n{NEXT}")
-
-
-def _installed_prefix() -> Path | None:
-    try:
-        folder = prefix_of_unit(UNIT_FILE.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return Path(folder) if folder else None

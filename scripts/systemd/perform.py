@@ -9,19 +9,29 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
-from scripts.systemd.actions import BuildVenv, Link, Remove, RemoveIfEmpty, RequireWritable, Run, Start, Write
+from scripts.systemd.actions import (
+    BuildVenv,
+    CheckSettings,
+    Link,
+    Remove,
+    RemoveIfEmpty,
+    RequireWritable,
+    Run,
+    Start,
+    Write,
+)
+from scripts.systemd.errors import Failed
+from scripts.systemd.places import ENV_FILE
 
 if TYPE_CHECKING:
     from scripts.systemd.actions import Action
 
 PACKAGE_FILES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 PACKAGE = "arasul_supervisor"
-
-
-class Failed(Exception):
-    """What could not be done, and what to do, in sentences."""
+_BAD_SETTINGS = 2
+_LIMIT_S = 30.0
 
 
 def perform(action: Action) -> None:
@@ -35,6 +45,8 @@ def perform(action: Action) -> None:
             _run(command, f"could not {sentence}")
         case BuildVenv():
             _build_venv(action)
+        case CheckSettings():
+            _check_settings(action)
         case Write(path, text, mode):
             _write(path, text, mode)
         case Link(path, target):
@@ -74,14 +86,25 @@ def _build_venv(action: BuildVenv) -> None:
     except BaseException:
         shutil.rmtree(action.venv, ignore_errors=True)
         raise
-    _link(action.link, action.venv)
+
+
+def _check_settings(action: CheckSettings) -> None:
+    said = subprocess.run(
+        [str(action.program), "config"], env=dict(action.environment), cwd="/", stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
+        timeout=_LIMIT_S, **_identity(action.user),
+    )  # fmt: skip
+    if said.returncode == _BAD_SETTINGS:
+        raise Failed(f"{said.stderr.strip()}\nPut that right in {ENV_FILE}; what runs now goes on as it is.")
 
 
 def _write(path: Path, text: str, mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.chmod(mode)
+    fresh.unlink(missing_ok=True)
+    # with its mode from the start: it may hold a password
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+        file.write(text)
     fresh.replace(path)
 
 
@@ -104,9 +127,8 @@ def _require_writable(action: RequireWritable) -> None:
     if not action.path.is_dir():
         raise Failed(
             f"{action.path} does not exist. If it lies on a disk of its own, mount that first; else make it: "
-            f"{action.remedy}"
+            f"{action.if_absent}"
         )
-    entry = pwd.getpwnam(action.user)
     for folder in (action.path, action.path / "blobs", action.path / "manifests"):
         if not folder.is_dir():
             continue
@@ -115,25 +137,44 @@ def _require_writable(action: RequireWritable) -> None:
         can = subprocess.run(
             ["/usr/bin/test", "-w", target, "-a", "-x", target],
             cwd=place,
-            user=entry.pw_uid,
-            group=entry.pw_gid,
-            extra_groups=os.getgrouplist(action.user, entry.pw_gid),
+            **_identity(action.user),
         )
         if can.returncode != 0:
             raise Failed(
-                f"{action.user}, as whom the service runs, cannot write in {folder}. {action.remedy}"
+                f"{action.user}, as whom the service runs, cannot write in {folder}. {action.if_closed}"
             )
+
+
+class _Identity(TypedDict):
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def _identity(user: str) -> _Identity:
+    entry = pwd.getpwnam(user)
+    return {
+        "user": entry.pw_uid,
+        "group": entry.pw_gid,
+        "extra_groups": os.getgrouplist(user, entry.pw_gid),
+    }
 
 
 def _start(unit: str) -> None:
     restart = ("systemctl", "restart", unit)
-    if subprocess.run(restart, stdin=subprocess.DEVNULL).returncode != 0:
-        last_lines = ("journalctl", "--unit", unit, "--lines=15", "--no-pager", "--output=cat")
-        subprocess.run(last_lines)
-        raise Failed(
-            f"{unit} did not start; its last lines stand above. When that is put right: sudo systemctl restart {unit}. "
-            "Or, to have the box as it was: sudo make uninstall-systemd"
-        )
+    has_started = subprocess.run(restart, stdin=subprocess.DEVNULL).returncode == 0
+    _, sentence = status_of(unit)
+    if has_started and sentence.endswith(" answers."):
+        return
+    last_lines = ("journalctl", "--unit", unit, "--lines=15", "--no-pager", "--output=cat")
+    subprocess.run(last_lines)
+    problem = (
+        f"{unit} runs, but Ollama does not answer: {sentence}" if has_started else f"{unit} did not start."
+    )
+    raise Failed(
+        f"{problem} Its last lines stand above. When that is put right: sudo systemctl restart {unit}. "
+        "Or, to have the box as it was: sudo make uninstall-systemd"
+    )
 
 
 def _run(command: tuple[str, ...], failure: str) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from scripts.systemd.actions import BuildVenv, Link, Plan, Remove, RequireWritable, Run, Start, Write
+from scripts.systemd.actions import BuildVenv, CheckSettings, Link, Plan, Remove, Run, Start, Write
+from scripts.systemd.errors import CannotInstall
 from scripts.systemd.places import (
     COMMAND_LINK,
     DROP_IN,
     ENV_FILE,
-    HOMES,
     LOG_FILE,
     LOG_LINK,
     OLLAMA_UNIT,
@@ -20,9 +18,17 @@ from scripts.systemd.places import (
     UNIT,
     UNIT_FILE,
     Prefix,
-    is_below,
 )
-from scripts.systemd.standing import folders_to_open, service_user, settings_to_be, taken_over
+from scripts.systemd.reading import Record
+from scripts.systemd.refusals import (
+    check_prefix,
+    choose_python,
+    require_engine,
+    require_plain,
+    require_reachable_store,
+    require_writable,
+)
+from scripts.systemd.standing import folders_to_open, home_of, service_user, settings_to_be, taken_over
 from scripts.systemd.unit_text import drop_in_text, env_file_text, unit_text
 
 if TYPE_CHECKING:
@@ -32,13 +38,7 @@ if TYPE_CHECKING:
     from scripts.systemd.actions import Action
     from scripts.systemd.box import Box, Python
 
-OLDEST_PYTHON = (3, 10)
-
 OfOllama = Literal["disable", "keep", "unsaid"]
-
-
-class CannotInstall(Exception):
-    """Why it cannot be done here, and what to do, in sentences."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +51,6 @@ class Wishes:
     unit: str
     env_file: str
     of_ollama: OfOllama = "unsaid"
-
-
-def check_ground(*, is_root: bool, has_systemd: bool) -> None:
-    """Whether anything can be done here at all.
-
-    :raises CannotInstall: not root, or no systemd
-    """
-    if not is_root:
-        raise CannotInstall("This needs root: sudo make install-systemd (or uninstall-systemd).")
-    if not has_systemd:
-        raise CannotInstall(
-            "systemd does not run this box (there is no /run/systemd/system). In a container the image is the way: "
-            "docker compose up -d llm-service; without both, `make run`."
-        )
 
 
 def must_ask(box: Box, wishes: Wishes) -> bool:
@@ -83,70 +69,45 @@ def plan_install(box: Box, wishes: Wishes) -> Plan:
             "sudo make install-systemd ARGS=--disable-ollama (the supervisor runs Ollama from now on, with the same "
             "models and settings), or ARGS=--keep-ollama (installed, but not started). Nothing has been changed."
         )
-    python = _choose_python(box)
-    _require_engine(box)
-    if is_below(wishes.prefix.folder, HOMES):
-        raise CannotInstall(
-            f"The service cannot see home folders, so it cannot run from {wishes.prefix.folder}."
-        )
+    check_prefix(box, wishes.prefix)
+    python = choose_python(box)
+    require_engine(box)
     user = service_user(box)
-    keep = wishes.of_ollama == "keep" and (box.ollama.is_enabled or box.ollama.is_active)
+    require_plain(box, user)
+    is_kept = wishes.of_ollama == "keep" and (box.ollama.is_enabled or box.ollama.is_active)
+    if not is_kept:
+        require_reachable_store(box, user)
+    old_venvs = [name for name in (box.record or Record()).venvs if name != wishes.venv_name]
+    starts = not is_kept or box.is_running
     return Plan(
         actions=(
             _remember(box, wishes, user),
             *_make_user(box, user),
-            *_require_stores(box, user),
-            *_place_files(box, wishes, user, python),
+            *require_writable(box, user),
+            *_build(box, wishes, user, python),
+            *_place_files(box, wishes, user),
             *_link_names(box, wishes.prefix),
             Run("have systemd read the unit", ("systemctl", "daemon-reload")),
-            *(() if keep else _put_in_force(box)),
-            *(Remove(venv) for venv in box.old_venvs),
+            *(() if is_kept else _enable(box)),
+            *((Start(UNIT),) if starts else ()),
+            # without a start the old one may still run
+            *(Remove(wishes.prefix.venvs / name) for name in old_venvs if starts),
         ),
-        notes=tuple(_notes(box, keep)),
+        notes=tuple(_notes(box, user, is_kept=is_kept)),
     )
-
-
-def _choose_python(box: Box) -> Python:
-    """The first interpreter that a service can be built on."""
-    reasons = []
-    for python in box.pythons:
-        if is_below(python.path, HOMES):
-            reasons.append(f"{python.path} lies in a home folder, which the service cannot see")
-        elif python.version < OLDEST_PYTHON:
-            reasons.append(
-                f"{python.path} is {python.version[0]}.{python.version[1]}, needed is 3.10 or newer"
-            )
-        elif not python.has_venv:
-            reasons.append(
-                f"{python.path} cannot make virtual environments (Debian, Ubuntu: sudo apt-get install python3-venv)"
-            )
-        else:
-            return python
-    raise CannotInstall("There is no Python to build on: " + "; ".join(reasons or ["none was found"]) + ".")
-
-
-def _require_engine(box: Box) -> None:
-    """The engine must be there, and where the service sees it."""
-    if box.engine is None:
-        raise CannotInstall(
-            "There is no Ollama on this box. Install it (https://ollama.com/download), then run this again; "
-            f"or name its program in {ENV_FILE}: ARASUL_OLLAMA=/path/to/ollama"
-        )
-    if is_below(box.engine, HOMES):
-        raise CannotInstall(
-            f"The service cannot see home folders, so it cannot run {box.engine}. Install Ollama below "
-            "/usr/local (https://ollama.com/download)."
-        )
 
 
 def _remember(box: Box, wishes: Wishes, user: str) -> Action:
     """First of all: an install that fails halfway must be undone too."""
+    known = box.record or Record()
     disables = box.ollama.is_enabled and wishes.of_ollama == "disable"
-    record = {
-        "disabled_ollama": box.record.disabled_ollama or disables,
-        "made_user": box.record.made_user or user not in box.homes,
-    }
-    return Write(wishes.prefix.record, json.dumps(record) + "\n")
+    record = Record(
+        disabled_ollama=known.disabled_ollama or disables,
+        made_user=known.made_user or user not in box.homes,
+        user=user,
+        venvs=tuple(dict.fromkeys((*known.venvs, wishes.venv_name))),
+    )
+    return Write(wishes.prefix.record, record.text)
 
 
 def _make_user(box: Box, user: str) -> Iterator[Action]:
@@ -158,13 +119,23 @@ def _make_user(box: Box, user: str) -> Iterator[Action]:
         )  # fmt: skip
 
 
-def _place_files(box: Box, wishes: Wishes, user: str, python: Python) -> Iterator[Action]:
-    prefix = wishes.prefix
-    yield BuildVenv(wishes.source, prefix.venvs / wishes.venv_name, python.path, prefix.current)
-    yield Write(UNIT_FILE, unit_text(wishes.unit, prefix))
+def _build(box: Box, wishes: Wishes, user: str, python: Python) -> Iterator[Action]:
+    """The new program, put in force once it has found no fault with the settings."""
+    venv = wishes.prefix.venvs / wishes.venv_name
+    yield BuildVenv(wishes.source, venv, python.path)
+    environment = {
+        "PATH": box.path, "HOME": str(home_of(box, user)), "USER": user, "ARASUL_LOG_FILE": str(LOG_FILE),
+        **settings_to_be(box, user),
+    }  # fmt: skip
+    yield CheckSettings(venv / "bin" / "arasul-supervisor", user, environment)
+    yield Link(wishes.prefix.current, venv)
+
+
+def _place_files(box: Box, wishes: Wishes, user: str) -> Iterator[Action]:
+    yield Write(UNIT_FILE, unit_text(wishes.unit, wishes.prefix))
     opened = folders_to_open(box, user)
-    home = box.homes.get(user)
-    mounts = tuple(path for path in opened if path != home)
+    home = box.homes.get(user, STATE_DIR)
+    mounts = tuple(path for path in opened if path not in (home, home / ".ollama"))
     yield Write(
         DROP_IN,
         drop_in_text(
@@ -172,7 +143,7 @@ def _place_files(box: Box, wishes: Wishes, user: str, python: Python) -> Iterato
         ),
     )
     if box.settings is None:  # 0640: a proxy's password may have been taken over
-        yield Write(ENV_FILE, env_file_text(wishes.env_file, taken_over(box)), mode=0o640)
+        yield Write(ENV_FILE, env_file_text(wishes.env_file, taken_over(box, user)), mode=0o640)
 
 
 def _link_names(box: Box, prefix: Prefix) -> Iterator[Action]:
@@ -182,25 +153,18 @@ def _link_names(box: Box, prefix: Prefix) -> Iterator[Action]:
         yield Link(COMMAND_LINK, prefix.command)
 
 
-def _require_stores(box: Box, user: str) -> Iterator[Action]:
-    for path in folders_to_open(box, user):
-        name = shlex.quote(str(path))
-        remedy = f"sudo install -d -o {user} {name} && sudo chown -R {user}: {name}"
-        yield RequireWritable(path, user, remedy, is_bound=is_below(path, HOMES))
-
-
-def _put_in_force(box: Box) -> Iterator[Action]:
+def _enable(box: Box) -> Iterator[Action]:
     if box.ollama.is_enabled or box.ollama.is_active:
         yield Run(f"stop and disable {OLLAMA_UNIT}", ("systemctl", "disable", "--now", OLLAMA_UNIT))
     yield Run("start it at every boot", ("systemctl", "enable", UNIT))
-    yield Start(UNIT)
 
 
-def _notes(box: Box, keep: bool) -> Iterator[str]:
-    settings = settings_to_be(box)
-    if keep:
+def _notes(box: Box, user: str, *, is_kept: bool) -> Iterator[str]:
+    settings = settings_to_be(box, user)
+    if is_kept:
+        so_far = "It goes on" if box.is_running else "Installed, not started"
         yield (
-            f"Installed, not started: {OLLAMA_UNIT} keeps running Ollama. To change over: "
+            f"{so_far}: {OLLAMA_UNIT} is left as it is, and only one of the two can run. To change over: "
             f"sudo systemctl disable --now ollama && sudo systemctl enable --now {UNIT}"
         )
     if not settings.get("OLLAMA_HOST", "").strip():
@@ -208,8 +172,8 @@ def _notes(box: Box, keep: bool) -> Iterator[str]:
             "Ollama listens on every network of this box (0.0.0.0:11434). For this box only, set "
             f"OLLAMA_HOST=127.0.0.1 in {ENV_FILE}."
         )
-    missing = {name for name, value in taken_over(box).items() if settings.get(name) != value}
-    if box.settings is not None and missing and not box.record.disabled_ollama:
+    missing = {name for name, value in taken_over(box, user).items() if settings.get(name) != value}
+    if box.settings is not None and missing and not (box.record and box.record.disabled_ollama):
         yield (
             f"{OLLAMA_UNIT} sets {', '.join(sorted(missing))}. {ENV_FILE} was there before and stays as it is: "
             "copy what you want to keep."

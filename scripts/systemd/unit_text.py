@@ -63,9 +63,9 @@ def env_file_text(shipped: str, taken_over: Mapping[str, str]) -> str:
 
 
 def _quoted(path: Path) -> str:
-    """A path in a list of paths: `%` is systemd's own sign, blanks divide."""
+    """A path in a list of paths: `%` is systemd's own sign, blanks divide. Worse ones have been refused."""
     text = str(path).replace("%", "%%")
-    return f'"{text}"' if re.search(r"[\s'\"\\;]", text) else text
+    return f'"{text}"' if re.search(r"[ ';]", text) else text
 
 
 def _env_quoted(value: str) -> str:

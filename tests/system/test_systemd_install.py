@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.system.ground.nspawn import Guest, need_systemd
-from tests.system.ground.service import ENV_FILE, MODELS, UNIT, Service, binds_for
+from tests.system.ground.service import ENV_FILE, LOG, MODELS, UNIT, Service, binds_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,6 +103,16 @@ def test_kept_ollama_goes_on_and_the_way_to_change_over_is_said(official_box: Se
     assert "systemctl disable --now ollama && sudo systemctl enable --now" in said
 
 
+def test_with_bad_settings_ollamas_own_service_goes_on(official_box: Service) -> None:
+    official_box.guest.write(ENV_FILE, "LLM_CONTEXT_LENGTH=many\n")
+    refused = official_box.install("--disable-ollama", check=False)
+    official_box.uninstall("--purge")
+    assert refused.returncode == 1
+    assert "LLM_CONTEXT_LENGTH is 'many'" in refused.stdout
+    ollama = official_box.guest.show("ollama", "ActiveState", "UnitFileState")
+    assert ollama == {"ActiveState": "active", "UnitFileState": "enabled"}
+
+
 def test_it_takes_the_place_of_ollamas_service(changed_over: Service) -> None:
     ollama = changed_over.guest.show("ollama", "ActiveState", "UnitFileState")
     assert ollama == {"ActiveState": "inactive", "UnitFileState": "disabled"}
@@ -153,15 +163,47 @@ def test_models_in_a_persons_home_are_reached_and_the_rest_of_it_is_not(bare_box
     guest = bare_box.guest
     guest.run("useradd", "--create-home", "jan")
     guest.run("chmod", "700", "/home/jan")
-    guest.run("cp", "-r", MODELS, "/home/jan/models")
     guest.write(ENV_FILE, "OLLAMA_MODELS=/home/jan/models\n")
     refused = bare_box.install(check=False)
     remedy = refused.stdout.partition("sudo ")[2].splitlines()[0]  # what the message says to do
-    guest.run("sh", "-c", remedy.replace("sudo ", ""))
+    guest.run("sh", "-c", remedy)
+    guest.run("cp", "-r", f"{MODELS}/.", "/home/jan/models")
+    guest.run("chown", "-R", "arasul-supervisor:", "/home/jan/models")
     bare_box.install()
     bare_box.load_model()
     inside = ("nsenter", "--target", str(bare_box.engine_pid()), "--mount", "ls", "-A", "/home/jan")
     assert (refused.returncode, guest.said(*inside)) == (1, "models")
+
+
+def test_ollamas_service_of_a_person_goes_on_as_that_person_with_the_models_of_that_home(
+    bare_box: Service,
+) -> None:
+    guest = bare_box.guest
+    guest.run("useradd", "--create-home", "jan")
+    guest.run("chmod", "700", "/home/jan")
+    guest.run("mkdir", "/home/jan/.ollama")
+    guest.run("cp", "-r", MODELS, "/home/jan/.ollama/models")
+    guest.run("chown", "-R", "jan:", "/home/jan/.ollama")
+    guest.write("/etc/systemd/system/ollama.service", OLLAMA_UNIT.replace("=ollama\n", "=jan\n"))
+    guest.run("systemctl", "enable", "--now", "ollama")
+    bare_box.install("--disable-ollama")
+    bare_box.load_model()
+    assert guest.said("ps", "-o", "user=", "-p", str(bare_box.pid)) == "jan"
+
+
+def test_an_ollama_that_does_not_answer_is_said_with_the_way_back(bare_box: Service) -> None:
+    holder = ("systemd-run", "--quiet", "--unit=holder", "python3", "-m", "http.server", "11434")
+    bare_box.guest.run(*holder)
+    said = bare_box.install(check=False)
+    assert said.returncode == 1
+    assert "Ollama does not answer: Port 11434 is held by" in said.stdout
+    assert "sudo make uninstall-systemd" in said.stdout
+
+
+def test_the_documented_path_of_the_log_may_be_named_in_the_settings(bare_box: Service) -> None:
+    bare_box.guest.write(ENV_FILE, "ARASUL_LOG_FILE=/var/log/ollama.log\n")
+    bare_box.install()
+    assert "Listening on" in bare_box.guest.said("cat", LOG)
 
 
 def test_without_an_engine_nothing_is_changed(bare_box: Service) -> None:
