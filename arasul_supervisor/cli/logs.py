@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 MOST_LINES: Final = 5000  # what the daemon keeps at hand
 PERIOD_S: Final = 0.5
 LEVELS: Final = ("debug", "info", "warning", "error")
+COLOURS: Final = {
+    "debug": "\x1b[2m",
+    "warning": "\x1b[33m",
+    "error": "\x1b[31m",
+}  # ECMA-48: faint, yellow, red
+PLAIN: Final = "\x1b[0m"
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -59,11 +66,13 @@ def _path(query: Mapping[str, object]) -> str:
 def _print(page: Mapping[str, object], args: argparse.Namespace) -> None:
     if page.get("dropped"):
         note(f"{page['dropped']} lines are missing here; the log file has them.")
+    is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org
     for line in objects(page, "lines"):
+        colour = COLOURS.get(str(line.get("level"))) if is_coloured else None
         if args.json:
             print_json(line)
         else:
-            print(line.get("text", ""))
+            print(f"{colour}{line.get('text', '')}{PLAIN}" if colour else line.get("text", ""))
     sys.stdout.flush()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arasul_supervisor import __version__
-from arasul_supervisor.cli import health, logs, main
+from arasul_supervisor.cli import health, main
 from tests.integration.cli_daemon import DaemonDouble, Reply
 
 if TYPE_CHECKING:
@@ -297,61 +297,6 @@ def test_rm_of_an_unknown_model_passes_on_the_daemons_sentence(
 
     assert main(["rm", "x"]) == 1
     assert capsys.readouterr().err == "arasul-supervisor: No model 'x' is installed.\n"
-
-
-# logs
-
-
-def _page(*texts: str, first: int = 1, dropped: int = 0) -> dict[str, object]:
-    lines = [{"seq": first + at, "level": "info", "text": text} for at, text in enumerate(texts)]
-    return {"lines": lines, "next": first + len(texts), "dropped": dropped}
-
-
-def test_logs_prints_the_newest_lines_as_they_are(
-    daemon: DaemonDouble, capsys: pytest.CaptureFixture[str]
-) -> None:
-    daemon.says("GET", "/api/logs", _page("a", "", "c \u2603 \ud800", dropped=3))
-
-    assert main(["logs", "-n", "3", "--level", "error", "--outcome", "load_failed"]) == 0
-
-    out, err = capsys.readouterr()
-    assert daemon.asked[0].target == "/api/logs?lines=3&level=error&outcome=load_failed"
-    assert out == "a\n\nc \u2603 \\ud800\n"
-    assert err == "arasul-supervisor: 3 lines are missing here; the log file has them.\n"
-
-
-def test_logs_in_json_is_one_object_a_line(daemon: DaemonDouble, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.says("GET", "/api/logs", _page("a", "b"))
-
-    assert main(["logs", "--json"]) == 0
-    assert [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()] == ["a", "b"]
-
-
-def test_following_logs_outlives_a_restart_of_the_daemon(
-    daemon: DaemonDouble, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(logs, "PERIOD_S", 0.01)
-    daemon.says("GET", "/api/logs", _page("a", first=70))
-    daemon.says("GET", "/api/logs", _page("b", first=71))
-    daemon.replies("GET", "/api/logs", Reply(ending="cut"), Reply(ending="cut"))
-    daemon.says("GET", "/api/logs", {"lines": [], "next": 2, "dropped": 0})  # counts anew: 2 < 72
-    daemon.says("GET", "/api/logs", _page("c"))
-    daemon.says("GET", "/api/logs", {"error": "the test is over"}, status=400)
-
-    assert main(["logs", "-f"]) == 1
-
-    out, err = capsys.readouterr()
-    assert out.splitlines() == ["a", "b", "c"]
-    assert err.count("broke off the connection. Waiting for it.") == 1
-    assert [asked.target.partition("?")[2] for asked in daemon.asked] == [
-        "lines=100",
-        "lines=5000&since=71",
-        "lines=5000&since=72",
-        "lines=5000&since=72",
-        "lines=5000&since=72",
-        "lines=5000",
-        "lines=5000&since=2",
-    ]
 
 
 # version
