@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor import management_port
 from arasul_supervisor.clock import SystemClock
-from arasul_supervisor.daemon import Daemon
+from arasul_supervisor.daemon import EXIT_CANNOT_RUN, Daemon
 from arasul_supervisor.errors import CannotRunHere
 from arasul_supervisor.logs.daemon_log import DaemonLog
 from arasul_supervisor.ollama.environment import load_checked_settings
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from arasul_supervisor.process_ground import EarlySignals
 
 EXIT_SETTINGS: Final = 2
-EXIT_CANNOT_RUN: Final = 71
 
 _NO_ENGINE: Final = (
     "No Ollama was found on PATH. Install it (https://ollama.com/download), set ARASUL_OLLAMA to its program, "

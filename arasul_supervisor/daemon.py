@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.supervision.strays import Stray
 
 EXIT_ASKED: Final = 0
+EXIT_CANNOT_RUN: Final = 71
 
 _STRAYS_S: Final = 5.0
 _BEYOND_LADDER_S: Final = 1.0
@@ -116,6 +117,7 @@ class Daemon:
             code = await self._left
         except Exception as error:  # it cannot be served: end by the rule, and say why
             self._log.exception("serving_failed", error)
+            code = EXIT_CANNOT_RUN
         finally:
             await self._end()
             if self._engine.is_gone:  # else it is the guardian's: our exit tells it

@@ -89,10 +89,11 @@ class Services:
         self._runner = await serve(self._api, sock)
 
     async def close(self) -> None:
-        """Let callers go, end the pulls, and hang up on the engine."""
+        """End the pulls, so that their callers hear why; let all callers go, and hang up on the engine."""
+        await self._pulls.close()
         if self._runner is not None:
             await self._runner.cleanup()
-        for part in (self._pulls, self._residency, self._catalogue, self._client):
+        for part in (self._residency, self._catalogue, self._client):
             await part.close()
 
     async def _wait_ready(self) -> None:

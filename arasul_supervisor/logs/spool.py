@@ -66,11 +66,12 @@ class SpoolFolder:
         try:
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
             seen = self._path.lstat()
-            if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid():
+            if not stat.S_ISDIR(seen.st_mode):
                 raise CannotRunHere(
-                    f"{self._path} must be a folder of ours: it takes the engine's raw log.",
-                    hint="Move it away.",
+                    f"{self._path} must be a folder: it takes the engine's raw log.", hint="Move it away."
                 )
+            if seen.st_uid != os.geteuid():
+                self._take_over(seen.st_uid)
             if stat.S_IMODE(seen.st_mode) != 0o700:
                 self._path.chmod(0o700)
         except OSError as error:
@@ -78,6 +79,17 @@ class SpoolFolder:
                 f"The folder {self._path} for the engine's raw log cannot be made: {error.strerror}.",
                 hint="Set ARASUL_STATE_DIR to a folder that may be written.",
             ) from error
+
+    def _take_over(self, owner: int) -> None:
+        """Make the folder ours, which only root can: a container without root has used the volume before."""
+        user = os.geteuid()
+        if user != 0:
+            raise CannotRunHere(
+                f"{self._path} belongs to uid {owner}, and this daemon runs as uid {user}: it takes the engine's raw "
+                "log, which nobody else may read.",
+                hint=f"Type `chown -R {user} {self._path.parent}` as root.",
+            )
+        os.chown(self._path, user, -1, follow_symlinks=False)
 
 
 class SpoolReader:

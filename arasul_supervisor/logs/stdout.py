@@ -128,8 +128,13 @@ class StdoutWriter:
             self._dropped_before += n_lines
             return
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="stdout", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="stdout", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no thread to be had (a limit of pids): tried again with the next line
+                self._dropped_before += n_lines
+                return
+            self._thread = thread
         self._given_bytes += size
         self._queue.put(item)
 

@@ -71,7 +71,7 @@ class PullJobs:
         self._runs: dict[str, PullRun] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closed_until_mono = 0.0
-        self._is_closing = False
+        self._is_closing = self._has_cut_streams = False
 
     def begin(self, name: str, *, is_insecure: bool) -> PullJob:
         """The job that pulls this model: the active one where there is one, else a new one."""
@@ -141,7 +141,7 @@ class PullJobs:
         """
         self._closed_until_mono = self._clock.mono() + self._limits.part_notes_s + self._limits.after_pause_s
         closed = await asyncio.gather(*(run.pause() for run in tuple(self._runs.values())))
-        if not any(closed):
+        if not any(closed) and not self._has_cut_streams:
             return False
         await asyncio.sleep(self._limits.part_notes_s)
         return True
@@ -149,6 +149,7 @@ class PullJobs:
     async def close(self) -> None:
         """Ends every pull and its task; the watchers get a last line."""
         self._is_closing = True
+        self._has_cut_streams = bool(self._tasks)
         while self._queue:
             self._queue.popleft().cancel(_stopping())
         for task in tuple(self._tasks.values()):

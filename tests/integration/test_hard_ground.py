@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import resource
 import shutil
@@ -155,3 +157,18 @@ def test_an_engine_below_a_wrapper_script_gets_ready(
     running = daemon(env={"ARASUL_OLLAMA": str(wrapper)}).wait_ready()
     assert running.stop() == 0
     assert running.survivors() == {}
+
+
+def test_the_end_of_the_daemon_ends_a_pull_stream_with_an_error_and_not_with_a_promise(
+    daemon: DaemonFactory,
+) -> None:
+    started = daemon("pull,lines=1000,line_s=0.05").wait_ready()
+    connection = http.client.HTTPConnection("127.0.0.1", started.port, timeout=15)
+    connection.request("POST", "/api/models/pull", body=b'{"model": "tiny"}')
+    stream = connection.getresponse()
+    while b"pulling" not in stream.readline():
+        continue
+    started.signal(signal.SIGTERM)
+    last = json.loads(stream.read().splitlines()[-1])
+    connection.close()
+    assert last["error"].startswith("The daemon is stopping; asked for again,")

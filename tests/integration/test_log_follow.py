@@ -311,8 +311,17 @@ async def test_a_flood_leaves_the_loop_its_turns(tmp_path: Path) -> None:
 def test_a_link_in_the_place_of_the_spool_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "spool").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(CannotRunHere, match="must be a folder of ours"):
+    with pytest.raises(CannotRunHere, match="must be a folder: it takes"):
         SpoolFolder(tmp_path / "spool").path_for(1)
+
+
+def test_root_takes_the_folder_of_another_user_over(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("NOT TESTED: taking a folder over, for that needs root")
+    SpoolFolder(tmp_path / "spool").path_for(1)
+    os.chown(tmp_path / "spool", 10001, 10001)
+    SpoolFolder(tmp_path / "spool").path_for(1)
+    assert (tmp_path / "spool").stat().st_uid == 0
 
 
 def test_a_folder_that_is_open_to_others_is_closed(tmp_path: Path) -> None:
