@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from arasul_supervisor.supervision.process_stat import stat_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -66,11 +68,8 @@ class Child:
 
     def is_stopped(self) -> bool:
         """True while the leader is stopped (state T or t), as SIGSTOP and tracers leave it."""
-        try:
-            with open(f"/proc/{self.pid}/stat", "rb") as file:
-                return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
-        except (OSError, IndexError):
-            return False
+        stat = stat_of(self.pid)
+        return stat is not None and stat.state in ("T", "t")
 
     def close(self) -> None:
         """Give the pidfd back."""

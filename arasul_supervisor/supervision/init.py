@@ -12,10 +12,11 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from arasul_supervisor.supervision.process_stat import stat_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PF_EXITING = 0x4  # linux/sched.h
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h, since Linux 3.4
 
 
@@ -46,25 +47,8 @@ def children_of_self() -> list[int]:
 
 def _children_by_scan() -> list[int]:
     own = os.getpid()
-    return [int(name) for name in os.listdir("/proc") if name.isdigit() and parent_of(int(name)) == own]
-
-
-def parent_of(pid: int) -> int | None:
-    """The parent's pid; None when the process is gone. The name field may hold anything, also `) R 1 (`."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[1])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
-def is_exiting(pid: int) -> bool:
-    """True from the start of a process's end until it is reaped: its environment is gone long before it is."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return bool(int(file.read().rpartition(b")")[2].split()[6]) & PF_EXITING)
-    except (OSError, IndexError, ValueError):
-        return False
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return [pid for pid in pids if (stat := stat_of(pid)) is not None and stat.parent_pid == own]
 
 
 class Reaper:

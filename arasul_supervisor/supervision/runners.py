@@ -11,7 +11,7 @@ import select
 import signal
 import time
 
-from arasul_supervisor.supervision.init import PF_EXITING
+from arasul_supervisor.supervision.process_stat import stat_of
 
 
 def kill_runners(engine_pid: int, *, bound_s: float) -> int:
@@ -46,20 +46,9 @@ def descendants(pid: int) -> list[int]:
 
 
 def living_names(pid: int) -> dict[int, str]:
-    """Pid and program (15 letters at most) of what lives below `pid`; what has begun to exit is left out.
-
-    From `stat` alone: it takes none of the locks that a process hanging in a driver may hold.
-    """
-    found = {}
-    for below in descendants(pid):
-        try:
-            with open(f"/proc/{below}/stat", "rb") as file:
-                head, _, tail = file.read().rpartition(b")")
-        except OSError:  # gone meanwhile
-            continue
-        if not int(tail.split()[6]) & PF_EXITING:
-            found[below] = head.partition(b"(")[2].decode("utf-8", "replace")
-    return found
+    """Pid and program (15 letters at most) of what lives below `pid`; what has begun to exit is left out."""
+    below = ((child, stat_of(child)) for child in descendants(pid))
+    return {child: stat.command for child, stat in below if stat is not None and not stat.is_exiting}
 
 
 def _children(pid: int) -> list[int]:

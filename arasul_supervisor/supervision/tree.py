@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from arasul_supervisor.supervision.child import ExitStatus
-from arasul_supervisor.supervision.init import children_of_self, is_exiting
+from arasul_supervisor.supervision.init import children_of_self
+from arasul_supervisor.supervision.process_stat import stat_of
 from arasul_supervisor.supervision.strays import Stray, carries, describe
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class TreeEnd:
         reaper.reap_adopted()
         adopted = [pid for pid in children_of_self() if not reaper.is_owned(pid)]
         if self.dying is None:
-            self.dying = {pid for pid in adopted if is_exiting(pid)}
+            self.dying = {pid for pid in adopted if (stat := stat_of(pid)) is not None and stat.is_exiting}
         marked = {pid for pid in adopted if pid not in self.dying and carries(pid, self.marker)}
         for pid in marked:
             _kill(pid)

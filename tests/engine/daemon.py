@@ -79,6 +79,7 @@ class Daemon:
     arguments: tuple[str, ...] = ("run",)
     under: tuple[str, ...] = ()
     popen: subprocess.Popen[bytes] = field(init=False)
+    is_started: bool = field(default=False, init=False)
 
     def start(self) -> Daemon:
         """Start the process; also again after it ended, with the same folders and ports."""
@@ -92,6 +93,7 @@ class Daemon:
                 stdout=out,
                 stderr=err,
             )
+        self.is_started = True
         return self
 
     @property
@@ -244,7 +246,22 @@ class DaemonFactory:
         arguments: tuple[str, ...] = ("run",),
         under: tuple[str, ...] = (),
     ) -> Daemon:
-        """Start a daemon.
+        """Start a daemon; the parameters are those of `prepare`."""
+        return self.prepare(
+            fake, engine=engine, models=models, env=env, arguments=arguments, under=under
+        ).start()
+
+    def prepare(
+        self,
+        fake: str = "",
+        *,
+        engine: Path | None = None,
+        models: Path | None = None,
+        env: Mapping[str, str | None] | None = None,
+        arguments: tuple[str, ...] = ("run",),
+        under: tuple[str, ...] = (),
+    ) -> Daemon:
+        """A daemon's folder and environment; whoever asks for it starts it, in what way it likes.
 
         :param fake: modes of the fake engine (grammar in fake_ollama.py)
         :param engine: a real `ollama` in place of the fake one
@@ -261,7 +278,7 @@ class DaemonFactory:
         environment = {name: value for name, value in merged.items() if value is not None}
         daemon = Daemon(folder, environment, arguments, under)
         self._made.append(daemon)
-        return daemon.start()
+        return daemon
 
     def end(self) -> None:
         """Stop what runs; fail when one does not stop, or left anything alive."""
@@ -300,7 +317,7 @@ def _environment(folder: Path, models: Path | None) -> dict[str, str]:
 
 def _end(daemon: Daemon) -> list[str]:
     problems = []
-    if daemon.popen.poll() is None:
+    if daemon.is_started and daemon.popen.poll() is None:
         daemon.signal(signal.SIGCONT)
         daemon.signal(signal.SIGTERM)
         try:
@@ -312,6 +329,7 @@ def _end(daemon: Daemon) -> list[str]:
     if survivors:
         problems.append(f"left alive by daemon {daemon.pid}: {survivors}")
         kill_all_with(daemon.marker)
-    daemon.popen.wait(STOP_LIMIT_S)
+    if daemon.is_started:
+        daemon.popen.wait(STOP_LIMIT_S)
     print(f"--- {daemon.folder.name} said (last 6000 characters):\n{daemon.log_text()[-6000:]}")
     return problems

@@ -25,6 +25,13 @@ class FakeEngine:
         """What ARASUL_OLLAMA points to."""
         return self.folder / "bin" / "ollama"
 
+    def behind_a_script(self) -> Path:
+        """Another program for ARASUL_OLLAMA: a shell that waits for the fake one, which is its child."""
+        script = self.folder / "wrapped"
+        script.write_text(f'#!/bin/sh\n"{self.binary}" "$@"\nexit $?\n')
+        script.chmod(0o755)
+        return script
+
     def environment(self, modes: str = "", **more: str) -> dict[str, str]:
         """Variables for a daemon whose engine behaves as `modes` says (grammar in fake_ollama.py)."""
         files = {

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Final
 
+import pytest
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
 PATIENCE_S: Final = 15.0
@@ -131,3 +133,12 @@ class DaemonDouble:
             self.is_over.wait(PATIENCE_S)
         if reply.ending == "end":
             request.wfile.write(b"0\r\n\r\n")
+
+
+@pytest.fixture
+def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[DaemonDouble]:
+    """A stand-in that the command line finds by its environment."""
+    with DaemonDouble() as double:
+        monkeypatch.setenv("ARASUL_URL", double.url)
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing here may heed it
+        yield double

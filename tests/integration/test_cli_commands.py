@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-from typing import TYPE_CHECKING
 
 import pytest
 
 from arasul_supervisor import __version__
 from arasul_supervisor.cli import health, main
 from tests.integration.cli_daemon import DaemonDouble, Reply
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.integration.cli_daemon import daemon as daemon
 
 CHECKS = {"api": {"status": "ok", "detail": "answered", "age_s": 0.4}, "gpu": {"status": "skipped"}}
 PROCESS = {
@@ -36,14 +33,6 @@ MODELS = [
     },
     {"name": "tiny:latest", "size": 1_000_000, "quantization": None, "family": "llama", "modified_at": None},
 ]
-
-
-@pytest.fixture
-def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[DaemonDouble]:
-    with DaemonDouble() as double:
-        monkeypatch.setenv("ARASUL_URL", double.url)
-        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing here may heed it
-        yield double
 
 
 # health

@@ -6,21 +6,12 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
-
 from arasul_supervisor.cli import logs, main
 from tests.integration.cli_daemon import DaemonDouble, Reply
+from tests.integration.cli_daemon import daemon as daemon
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[DaemonDouble]:
-    with DaemonDouble() as double:
-        monkeypatch.setenv("ARASUL_URL", double.url)
-        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing here may heed it
-        yield double
+    import pytest
 
 
 def _page(*texts: str, first: int = 1, dropped: int = 0) -> dict[str, object]:

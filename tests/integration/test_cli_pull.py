@@ -7,27 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pytest
 
 from arasul_supervisor.cli import main, pull
 from tests.integration.cli_daemon import PATIENCE_S, DaemonDouble, Reply
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.integration.cli_daemon import daemon as daemon
 
 MANIFEST: Final = {"status": "pulling manifest"}
 LAYER: Final = {"status": "pulling 3f8e", "digest": "sha256:3f8e", "total": 1_000_000, "completed": 500_000}
 SUCCESS: Final = {"status": "success"}
 COMMAND: Final = (sys.executable, "-m", "arasul_supervisor")
-
-
-@pytest.fixture
-def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[DaemonDouble]:
-    with DaemonDouble() as double:
-        monkeypatch.setenv("ARASUL_URL", double.url)
-        yield double
 
 
 def test_a_pull_shows_its_lines_and_ends_with_success(

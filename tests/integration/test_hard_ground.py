@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def as_model(daemon: DaemonFactory) -> Daemon:
-    """A daemon's environment and folder; what ran in it has ended."""
-    model = daemon(arguments=("version",))
-    model.wait_exit()
-    return model
+    """A daemon's environment and folder; nothing runs in it yet."""
+    return daemon.prepare()
 
 
 def run_by_shell(model: Daemon, redirection: str) -> subprocess.Popen[bytes]:
@@ -148,13 +146,8 @@ def test_the_lines_of_a_model_are_not_shown_in_the_report_of_a_death(daemon: Dae
     assert "MY SECRET" not in running.get("/api/process").body.decode()
 
 
-def test_an_engine_below_a_wrapper_script_gets_ready(
-    daemon: DaemonFactory, fake_engine: FakeEngine, tmp_path: Path
-) -> None:
-    wrapper = tmp_path / "wrapped"
-    wrapper.write_text(f'#!/bin/sh\n{fake_engine.binary} "$@"\n')
-    wrapper.chmod(0o755)
-    running = daemon(env={"ARASUL_OLLAMA": str(wrapper)}).wait_ready()
+def test_an_engine_below_a_wrapper_script_gets_ready(daemon: DaemonFactory, fake_engine: FakeEngine) -> None:
+    running = daemon(env={"ARASUL_OLLAMA": str(fake_engine.behind_a_script())}).wait_ready()
     assert running.stop() == 0
     assert running.survivors() == {}
 

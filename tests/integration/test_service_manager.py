@@ -153,12 +153,9 @@ def test_the_engine_is_offered_to_the_out_of_memory_killer_and_the_daemon_is_not
 
 
 def test_below_a_wrapper_script_the_engine_itself_is_offered_too(
-    daemon: DaemonFactory, fake_engine: FakeEngine, tmp_path: Path
+    daemon: DaemonFactory, fake_engine: FakeEngine
 ) -> None:
-    wrapper = tmp_path / "wrapper"
-    wrapper.write_text(f'#!/bin/sh\n"{fake_engine.binary}" "$@"\nexit $?\n')
-    wrapper.chmod(0o755)
-    started = daemon(env={"ARASUL_OLLAMA": str(wrapper)}).wait_ready()
+    started = daemon(env={"ARASUL_OLLAMA": str(fake_engine.behind_a_script())}).wait_ready()
     engine = fake_engine.dump()["pid"]
     assert (engine != engine_pid(started), oom_score_adj(engine)) == (True, 500)
 

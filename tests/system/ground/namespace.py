@@ -112,9 +112,7 @@ class NamespaceFactory:
         :param engine: a real `ollama` in its place
         :param init: command line of a PID 1 that starts the rest of its arguments
         """
-        model = self._daemons(fake, engine=engine, env=env, arguments=("version", "--json"))
-        model.wait_exit()
-        made = Namespace(model, init)
+        made = Namespace(self._daemons.prepare(fake, engine=engine, env=env), init)
         self._made.append(made)
         return made
 

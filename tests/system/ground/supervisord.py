@@ -141,8 +141,7 @@ class SupervisordFactory:
         :param engine: a real `ollama` in its place
         """
         chosen = {"PATH": f"{PROGRAMS}:/usr/bin:/bin", **(env or {})}
-        model = self._daemons(fake, engine=engine, env=chosen, arguments=("version", "--json"))
-        model.wait_exit()
+        model = self._daemons.prepare(fake, engine=engine, env=chosen)
         made = Supervisord(model, config, is_pid_1=is_pid_1)
         self._made.append(made)
         return made
