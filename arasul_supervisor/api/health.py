@@ -68,7 +68,11 @@ class HealthSources:
         inputs = HealthInputs(
             snapshot=snapshot,
             gpu=self._access.sampler.gpu_check(),
-            findings=(*self._engine_log.findings(snapshot.generation), *_lost_runners(snapshot)),
+            findings=(
+                *self._engine_log.findings(snapshot.generation),
+                *self._engine_log.troubles(),
+                *_lost_runners(snapshot),
+            ),
             inventory=Inventory(
                 default=self._default_model,
                 installed=installed,
@@ -147,7 +151,7 @@ def _lost_runners(snapshot: Snapshot) -> tuple[Finding, ...]:
     loss = snapshot.runner_loss
     if loss is None:
         return ()
-    return (Finding("runner_oom_killed", "error", loss.sentence, 1, loss.mono, loss.at, ""),)
+    return (Finding("runner_oom_killed", loss.sentence, loss.mono, loss.at),)
 
 
 def _rounded(age_s: float | None) -> float | None:

@@ -26,8 +26,6 @@ OK, WARN, FAIL, UNKNOWN, SKIPPED = "ok", "warn", "fail", "unknown", "skipped"
 HEALTHY, DEGRADED, STARTING, UNHEALTHY = "healthy", "degraded", "starting", "unhealthy"
 SEVERITY: Final = (HEALTHY, DEGRADED, STARTING, UNHEALTHY)
 
-ERRORS_COUNT_S: Final = 300.0
-
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -39,13 +37,21 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorsCheck(Check):
+    """The point `errors`: also the outcome that is told, and how often it befell this engine."""
+
+    outcome: str | None = None
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Checks:
     """The four points."""
 
     api: Check
     gpu: Check
     model: Check
-    errors: Check
+    errors: ErrorsCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +178,15 @@ def _model(inventory: Inventory) -> Check:
     )
 
 
-def _errors(findings: Sequence[Finding], now: Now) -> Check:
-    """Errors count for five minutes after they were last seen; warnings are shown and change nothing."""
-    recent = [finding for finding in findings if now.mono - finding.last_mono <= ERRORS_COUNT_S]
+def _errors(findings: Sequence[Finding], now: Now) -> ErrorsCheck:
+    """The worst that still counts, the latest of these; warnings are shown and change nothing."""
+    current = [finding for finding in findings if finding.counts_at(now.mono)]
     for severity, status in (("error", FAIL), ("warning", WARN)):
-        found = [finding for finding in recent if finding.severity == severity]
+        found = [finding for finding in current if finding.severity == severity]
         if found:
             newest = max(found, key=lambda finding: finding.last_mono)
+            often = f" ({newest.count} times)" if newest.count > 1 else ""
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             age_s = round(max(0.0, now.mono - newest.last_mono), 3)
-            return Check(status, f"{newest.sentence}{more}", age_s)
-    return Check(OK, "No errors in Ollama's log in the last 5 minutes.", 0.0)
+            return ErrorsCheck(status, f"{newest.sentence}{often}{more}", age_s, newest.outcome, newest.count)
+    return ErrorsCheck(OK, "Nothing in Ollama's log speaks of a fault that still counts.", 0.0)

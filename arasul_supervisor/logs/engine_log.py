@@ -7,9 +7,10 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from arasul_supervisor.logs.findings import KEPT_GENERATIONS, Finding, Findings
+from arasul_supervisor.logs.findings import Finding
 from arasul_supervisor.logs.follower import LAG_BYTES, Follower
 from arasul_supervisor.logs.lines import pieces
+from arasul_supervisor.logs.reading import Reading, texts_of
 from arasul_supervisor.logs.resume import BEGINNING, resume_position
 from arasul_supervisor.logs.ring import LineFilter, LogBlock, LogPage, Ring
 from arasul_supervisor.logs.screen import screen
@@ -81,12 +82,12 @@ class EngineLog:
         self._report = report
         self._ring = Ring(limit_lines=ring_lines)
         self._follower = Follower(clock, inotify, lag_limit_bytes=lag_limit_bytes)
-        self._findings: dict[int, Findings] = {}
+        self._reading = Reading(self._tell_outcome)
         self._pieces: deque[tuple[int, bytes]] = deque()  # read, not looked through yet
         self._unwritten: list[bytes] = []  # looked through, not in the public file yet
+        self._generation = EARLIER_LIFE  # of what is being written
         self._read_to = self._written_to = BEGINNING
         self._public_bytes = 0  # of what is unwritten, in the public file already
-        self._private_generation: int | None = None
         self._told_trouble: str | None = None
         self._is_polling_told = False
         self._notices: list[str] = []
@@ -105,9 +106,7 @@ class EngineLog:
 
     def follow(self, generation: int, spool: Path) -> None:
         """A generation begins, whose engine writes this spool; the one before is dead."""
-        self._findings[generation] = Findings()
-        while len(self._findings) > KEPT_GENERATIONS:
-            del self._findings[min(self._findings)]
+        self._reading.begin(generation)
         self._follower.follow(generation, spool)
 
     def resume(self, spool: Path) -> None:
@@ -153,21 +152,25 @@ class EngineLog:
         """The last lines of a generation, redacted, also those that were written a moment ago and not read yet."""
         unread, is_gapless = self._follower.unread(TAIL_BYTES, generation=generation) or (b"", True)
         if not is_gapless:
-            return texts_of(screen(unread, is_private=False).data)[-count:]
+            return texts_of(screen(unread).data)[-count:]
         waiting = b"".join(data for of, data in self._pieces if of == generation)
-        shown = screen(waiting + unread, is_private=self._private_generation == generation)
+        shown = self._reading.peek(generation, waiting + unread)
         before = self._ring.latest(count, LineFilter(generation=generation)).lines
         return (*(line.text for line in before), *texts_of(shown.data))[-count:]
 
     def findings(self, generation: int) -> tuple[Finding, ...]:
-        """The warnings and errors of this generation, the latest first."""
-        found = self._findings.get(generation)
-        return found.newest_first() if found else ()
+        """What befell this generation, the latest first."""
+        return self._reading.findings(generation)
+
+    def troubles(self) -> tuple[Finding, ...]:
+        """What keeps the log itself from being read or written now."""
+        at, mono = self._clock.wall(), self._clock.mono()
+        said = (("log_unreadable", self._follower.trouble), ("log_unwritable", self._public_log.trouble))
+        return tuple(Finding(outcome, trouble, mono, at) for outcome, trouble in said if trouble)
 
     def marks(self, generation: int) -> frozenset[str]:
         """The steps of a healthy life seen in this generation: running_on_gpu, running_on_cpu, loaded, …"""
-        found = self._findings.get(generation)
-        return frozenset(found.marks) if found else frozenset()
+        return self._reading.marks(generation)
 
     def reopen(self) -> None:
         """Opens the public file anew (SIGHUP, after an operator's logrotate)."""
@@ -184,8 +187,9 @@ class EngineLog:
 
     async def _take(self, lines: Lines) -> None:
         if lines.start.is_private:
-            self._private_generation = lines.generation
-        is_private = int(self._private_generation == lines.generation)
+            self._reading.go_on(lines.generation, is_private=True)
+        self._generation = lines.generation
+        is_private = int(self._reading.left_private(lines.generation))
         self._written_to = replace(lines.start, is_private=is_private)
         self._read_to, self._public_bytes = lines.end, lines.public_bytes
         if lines.skipped_lines:
@@ -216,7 +220,7 @@ class EngineLog:
     def _noting(self) -> Callable[[PublicPart], None]:
         """What notes beside the spool how far it has been copied, for the block that is about to be written."""
         note, before = self._follower.note, self._written_to
-        after = replace(self._read_to, is_private=int(self._private_generation is not None))
+        after = replace(self._read_to, is_private=int(self._reading.left_private(self._generation)))
 
         def write(part: PublicPart) -> None:
             try:
@@ -230,9 +234,8 @@ class EngineLog:
         return write
 
     def _admit(self, generation: int, piece: bytes) -> bytes:
-        screened = screen(piece, is_private=self._private_generation == generation)
-        self._private_generation = generation if screened.is_private else None
-        at, mono = self._clock.wall(), self._clock.mono()
+        at = self._clock.wall()
+        screened = self._reading.read(generation, piece, at=at, mono=self._clock.mono())
         block = LogBlock(
             self._ring.next_seq, at, generation, screened.data, screened.n_lines, screened.matches
         )
@@ -241,12 +244,17 @@ class EngineLog:
             self._passed_on.drop(block.n_lines)
         else:
             self._passed_on.write_engine(block)
-        found = self._findings.get(generation)
-        if found and block.matches:
-            texts = block.texts()
-            for index, match in block.matches.items():
-                found.add(match, mono=mono, at=at, text=texts[index])
         return block.data
+
+    def _tell_outcome(self, generation: int, found: Finding) -> None:
+        self._report(
+            "engine_outcome",
+            outcome=found.outcome,
+            severity=found.severity,
+            message=found.sentence,
+            count=found.count,
+            generation=generation,
+        )
 
     def _note_skip(self, n: int) -> None:
         self.skipped_lines += n
@@ -276,8 +284,3 @@ class EngineLog:
             await self._take(lines)
         if not self._follower.lag_bytes:
             await self._take(self._follower.finish())
-
-
-def texts_of(data: bytes) -> tuple[str, ...]:
-    """The decoded lines of a block, without their ends."""
-    return tuple(line.decode(errors="replace") for line in data.split(b"\n")[:-1])

@@ -1,61 +1,243 @@
-"""Collects what the rules found, per generation of the engine; a plain value store, told the time."""
+"""Makes events of the lines that mean something: one fault is one event, however many lines tell of it.
+
+A plain value store, told the time. What it makes of a sequence of lines depends on nothing but their order.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from arasul_supervisor.logs.outcomes import OUTCOMES
 
 if TYPE_CHECKING:
-    from arasul_supervisor.logs.rules import Match
+    from collections.abc import Mapping
+
+    from arasul_supervisor.logs.meaning import Match
+    from arasul_supervisor.logs.outcomes import Severity
 
 KEPT_GENERATIONS: Final = 16
-TEXT_LIMIT: Final = 2_000
-VERDICTS: Final = frozenset({"load_failed", "load_stalled", "out_of_memory", "runner_died"})
+KEPT_FINDINGS: Final = 100  # per generation: their subjects are names that others choose
+KEPT_LINES: Final = 12
+LINE_CHARS: Final = 2_000
+VAGUE: Final = ("panic", "runner_died", "load_failed")
+"""Outcomes that say little more than that it failed, the vaguest first: they give way to the reason."""
+SUBJECTS: Final = ("model", "blob", "name", "path", "address", "device")
+
+Key = tuple[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One outcome of one generation: how often it was seen, when last, and the last line that said so."""
+    """One outcome of one subject in one generation: how often it befell, when last, and what the log said of it."""
 
     outcome: str
-    severity: Literal["warning", "error"]
     sentence: str
-    count: int
     last_mono: float
     last_at: float
-    text: str
+    count: int = 1
+    subject: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+    is_cured: bool = False
+
+    @property
+    def severity(self) -> Severity:
+        """How bad it is."""
+        return OUTCOMES[self.outcome].severity
+
+    def counts_at(self, mono: float) -> bool:
+        """True while health has to speak of it."""
+        return not self.is_cured and mono - self.last_mono <= OUTCOMES[self.outcome].counts_s
+
+
+@dataclass(slots=True)
+class _Episode:
+    """One run of a runner that went wrong: the key of its finding, and what stood there before."""
+
+    key: Key
+    before: Finding | None
 
 
 class Findings:
-    """The outcomes of one generation. Candidates wait for a verdict; a load that works out clears them."""
+    """What befell one generation of the engine."""
 
     def __init__(self) -> None:
-        self._found: dict[str, Finding] = {}
-        self._candidate: Finding | None = None
         self.marks: set[str] = set()
+        self._found: dict[Key, Finding] = {}
+        self._episodes: dict[str | None, _Episode] = {}  # by model
+        self._open_pulls: set[Key] = set()
+        self._model_at: dict[str, str] = {}  # by the port of its runner
+        self._loading: str | None = None
+        self._reason: Finding | None = None
+        self._seen_mono: dict[Key, float] = {}  # of what has to last before it counts
+        self._latest: Key | None = None
 
-    def add(self, match: Match, *, mono: float, at: float, text: str) -> None:
-        """Takes one matched line in."""
-        if match.severity == "info":
-            self.marks.add(match.outcome)
-            if match.outcome == "loaded":
-                self._candidate = None
-            return
-        severity: Literal["warning", "error"] = "warning" if match.severity == "warning" else "error"
-        finding = Finding(match.outcome, severity, match.sentence, 1, mono, at, text[:TEXT_LIMIT])
-        if match.severity == "candidate":
-            self._candidate = finding
-            return
-        if match.outcome in VERDICTS:
-            if self._candidate and self._candidate.outcome != match.outcome:
-                self._count(replace(self._candidate, last_mono=mono, last_at=at))
-            self._candidate = None
-        self._count(finding)
+    def add(self, match: Match, *, mono: float, at: float, lines: tuple[str, ...]) -> Finding | None:
+        """Takes one line in, with those that belong to it.
+
+        :returns: what has befallen; None for a step, a reason that waits, or more words on a known thing
+        """
+        self._latest = None
+        meaning = match.meaning
+        if meaning.severity == "step":
+            self._step(match)
+            return None
+        if meaning.is_start and "listening" in self.marks:
+            return None  # a model's own text, printed raw
+        said = Finding(
+            match.outcome,
+            match.sentence,
+            mono,
+            at,
+            subject=self._subject_of(match),
+            fields=match.fields,
+            lines=_kept(lines),
+        )
+        if match.waits:
+            self._reason = said
+            return None
+        if meaning.scope == "run":
+            return self._of_a_run(said, is_last=match.ends)
+        return self._alone(said) if self._has_lasted(said, meaning.lasts_s) else None
+
+    def go_on(self, lines: tuple[str, ...]) -> None:
+        """Adds lines to what the last call of `add` took in: the rest of a stack."""
+        found = self._found.get(self._latest) if self._latest else None
+        if found and self._latest:
+            self._found[self._latest] = replace(found, lines=_kept((*found.lines, *lines)))
 
     def newest_first(self) -> tuple[Finding, ...]:
-        """All that counts, the latest first."""
+        """All that befell, the latest first."""
         return tuple(sorted(self._found.values(), key=lambda finding: finding.last_mono, reverse=True))
 
-    def _count(self, finding: Finding) -> None:
-        before = self._found.get(finding.outcome)
-        self._found[finding.outcome] = replace(finding, count=before.count + 1) if before else finding
+    def _step(self, match: Match) -> None:
+        self.marks.add(match.outcome)
+        if match.outcome == "loading":
+            model = self._loading = match.fields["model"]
+            self._model_at[match.fields["port"]] = model
+            self._reason = None
+            for subject in (model, None):
+                self._close(self._episodes.pop(subject, None))
+        elif match.outcome == "loaded":
+            self._reason = None
+            for key, found in self._found.items():
+                if OUTCOMES[found.outcome].is_cured and found.subject in (self._loading, None):
+                    self._found[key] = replace(found, is_cured=True)
+        elif match.outcome == "downloading":
+            blob = match.fields["blob"]
+            self._open_pulls = {key for key in self._open_pulls if key[1] != blob}
+
+    def _subject_of(self, match: Match) -> str | None:
+        if match.meaning.scope == "run":
+            return match.fields.get("model") or self._model_at.get(match.fields.get("port", ""))
+        return next((match.fields[name] for name in SUBJECTS if name in match.fields), None)
+
+    def _of_a_run(self, said: Finding, *, is_last: bool) -> Finding | None:
+        """Lines of one run are one event, until its model is loaded anew or the last word was said."""
+        subject = said.subject or self._loading or next(reversed(self._episodes), None)
+        episode = self._episodes.pop(subject, None) or self._episodes.pop(None, None)
+        own_lines = said.lines
+        said = self._with_reason(replace(said, subject=subject))
+        known = self._found.get(episode.key) if episode else None
+        if episode is None or known is None:
+            episode, is_news = self._open(said), True
+        elif _says_more(said, known):
+            self._withdraw(episode)
+            episode, is_news = self._open(_in_other_words(known, said)), True
+        else:
+            self._withdraw(episode)
+            same = _of_a_runner(known) if known.outcome == "panic" != said.outcome else known
+            more = replace(same, last_mono=said.last_mono, last_at=said.last_at, subject=subject)
+            episode, is_news = self._open(replace(more, lines=_kept((*known.lines, *own_lines)))), False
+        if is_last:
+            self._reason = self._loading = None
+        else:
+            self._episodes[subject] = episode
+        return self._found[episode.key] if is_news else None
+
+    def _with_reason(self, said: Finding) -> Finding:
+        """The verdict in the words of the reason that waited for it."""
+        reason = self._reason
+        if reason is None or not _says_more(reason, said):
+            return said
+        return replace(
+            said,
+            outcome=reason.outcome,
+            sentence=reason.sentence,
+            fields={**said.fields, **reason.fields},
+            lines=_kept((*reason.lines, *said.lines)),
+        )
+
+    def _close(self, episode: _Episode | None) -> None:
+        """A crash after which the server goes on was a runner's."""
+        known = self._found.get(episode.key) if episode else None
+        if episode and known and known.outcome == "panic":
+            self._withdraw(episode)
+            self._open(_of_a_runner(known))
+
+    def _has_lasted(self, said: Finding, lasts_s: float) -> bool:
+        first_mono = (
+            self._seen_mono.setdefault((said.outcome, said.subject), said.last_mono) if lasts_s else 0.0
+        )
+        return said.last_mono - first_mono >= lasts_s
+
+    def _alone(self, said: Finding) -> Finding | None:
+        key = (said.outcome, said.subject)
+        scope, known = OUTCOMES[said.outcome].scope, self._found.get(key)
+        if known and (scope == "engine" or key in self._open_pulls):
+            self._found[key] = replace(known, last_mono=said.last_mono, last_at=said.last_at)
+            return None
+        if scope == "pull":
+            self._open_pulls.add(key)
+        return self._found[self._open(said).key]
+
+    def _open(self, said: Finding) -> _Episode:
+        """Counts an event."""
+        key = self._latest = (said.outcome, said.subject)
+        before = self._found.pop(key, None)
+        self._found[key] = replace(said, count=before.count + 1 if before else 1, is_cured=False)
+        if len(self._found) > KEPT_FINDINGS:
+            del self._found[min(self._found, key=lambda kept: self._found[kept].last_mono)]
+        return _Episode(key, before)
+
+    def _withdraw(self, episode: _Episode) -> None:
+        """Takes back what `_open` counted, to count it under another name."""
+        if episode.before:
+            self._found[episode.key] = episode.before
+        else:
+            self._found.pop(episode.key, None)
+
+
+def _says_more(said: Finding, known: Finding) -> bool:
+    """True when `said` names the event better. That the client has left explains what follows, not what was before."""
+    if "load_abandoned" in (said.outcome, known.outcome):
+        return False
+    return _rank(said.outcome) > _rank(known.outcome)
+
+
+def _rank(outcome: str) -> int:
+    return VAGUE.index(outcome) if outcome in VAGUE else len(VAGUE)
+
+
+def _in_other_words(known: Finding, said: Finding) -> Finding:
+    """The same event by its better name."""
+    if known.outcome == "panic" and said.outcome == "runner_died":
+        said = replace(
+            _of_a_runner(known), last_mono=said.last_mono, last_at=said.last_at, subject=said.subject
+        )
+    return replace(said, lines=_kept((*known.lines, *said.lines)))
+
+
+def _of_a_runner(panic: Finding) -> Finding:
+    """≤ 0.29 runners are Go programs too: that the server speaks on tells whose panic it was."""
+    why = panic.fields.get("why", "?")
+    return replace(
+        panic,
+        outcome="runner_died",
+        sentence=f"A model runner crashed ({why}); the next request starts another.",
+    )
+
+
+def _kept(lines: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(line[:LINE_CHARS] for line in lines[:KEPT_LINES])

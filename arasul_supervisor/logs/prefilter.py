@@ -23,13 +23,18 @@ GATES: Final = tuple(
         rb"|ted in \d"  # started in 0.25 seconds
         rb"|unning\"? sys="  # no longer running sys=
         rb"|ing loaded"  # expiring loaded models
+        rb"|\" cmd="  # starting llama-server" cmd=
+        rb"|opping integ|uncating input|etrying\.|t: abort|ap: trace"  # dropping integrated GPU … SIGTRAP: trace
+        rb"| unhealthy"
         rb"|ompt=|sed message: |sed (?<=unparsed )"
         rb"|et(?<=secret)" + VALUE + rb"|(?:ization|er(?<=bearer))[^\w\n]"
         rb"|e(?:dential|(?<=signature))=)",  # x-amz-credential=, x-amz-signature=
-        rb"f(?=ail|ault(?<=using default)|_[a-z0-9]{16})",  # failed, failure · hf_<token>
-        rb"c(?=: (?<=panic: )| recovered|ompute\" id=|ate(?<=unable to allocate))",
-        rb"w(?=atchdog timed out|(?:or)?d" + VALUE + rb")",  # password:, passwd=
-        rb"v(?=ice err: |el=trace|el=debug-)",  # cudaSetDevice err: · level=TRACE
+        rb"f(?=ail|ormat: '|pe: float|ault(?<=using default)|_[a-z0-9]{16})",  # failed, failure · hf_<token>
+        rb"c(?=onnection closed b|uda device|tion(?<=illegal instruction)|: (?<=panic: )| recovered|ompute\" id="
+        rb"|ate(?<=unable to allocate))",
+        rb"w(?=atchdog timed out|nloading [0-9a-f]{12} in|(?:or)?d" + VALUE + rb")",  # password:, passwd=
+        # cudaSetDevice err: · driver is too old · Listening on … (version · SIGSEGV: segmentation · level=TRACE
+        rb"v(?=ice err: |er (?:is )?too old|ersion \d|: segm|el=trace|el=debug-)",
         rb"5(?=03 \|)",
         rb"k(?=e[ny]" + VALUE + rb"(?! \d+ '))",  # token=, api_key: but not BOS token = 1 '<s>'
     )

@@ -95,6 +95,11 @@ class PublicLog:
         """Opens the path anew at the next write: an operator's logrotate has moved the file."""
         self._should_reopen = True
 
+    @property
+    def trouble(self) -> str | None:
+        """Why lines are lost now, as one sentence; None while all is well."""
+        return self._trouble or None
+
     def take_notices(self) -> list[str]:
         """Sentences for the daemon's own log, each given once."""
         notices, self._notices = self._notices, []

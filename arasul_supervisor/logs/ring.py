@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from arasul_supervisor.logs.levels import Level
-    from arasul_supervisor.logs.rules import Match
+    from arasul_supervisor.logs.meaning import Match
 
 RING_BYTES: Final = 4 * 1024 * 1024
 
@@ -57,17 +57,31 @@ class LogBlock:
         """The louder of what the line says and what its outcome means: Ollama logs a failed load as INFO."""
         level = parse_level(text)
         match = self.matches.get(index)
-        if match and match.severity in RANK and RANK[match.severity] > RANK[level]:
-            return "error" if match.severity == "error" else "warning"
+        if match and not match.waits and match.meaning.severity in ("warning", "error"):
+            said: Level = "error" if match.meaning.severity == "error" else "warning"
+            return max(level, said, key=RANK.__getitem__)
         return level
 
     def lines(self) -> Iterator[LogLine]:
         """Each line with all that is known of it."""
         for index, text in enumerate(self.texts()):
-            match = self.matches.get(index)
-            level = self.level_of(index, text)
-            outcome = match.outcome if match else None
-            yield LogLine(self.first_seq + index, self.at, self.generation, level, outcome, text)
+            yield LogLine(
+                self.first_seq + index,
+                self.at,
+                self.generation,
+                self.level_of(index, text),
+                self._outcome_of(index),
+                text,
+            )
+
+    def outcomes(self) -> set[str]:
+        """What its lines tell of."""
+        return {match.outcome for match in self.matches.values() if not match.waits}
+
+    def _outcome_of(self, index: int) -> str | None:
+        """A reason that waits for its verdict tells of nothing yet: a healthy load may print it."""
+        match = self.matches.get(index)
+        return match.outcome if match and not match.waits else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +96,7 @@ class LineFilter:
         """False when no line of the block can pass, told without decoding it."""
         if self.generation not in (None, block.generation):
             return False
-        return self.outcome is None or any(m.outcome == self.outcome for m in block.matches.values())
+        return self.outcome is None or self.outcome in block.outcomes()
 
     def passes(self, line: LogLine) -> bool:
         """True for a line of a possible block that is asked for."""

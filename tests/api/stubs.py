@@ -103,6 +103,9 @@ class StubEngineLog:
     def findings(self, generation: int) -> tuple[Finding, ...]:
         return self.found
 
+    def troubles(self) -> tuple[Finding, ...]:
+        return ()
+
     def marks(self, generation: int) -> frozenset[str]:
         return self.seen_marks
 

@@ -273,11 +273,11 @@ async def test_findings_come_with_their_generation(tmp_path: Path) -> None:
     async with ground.running():
         await ground.until_text("fine")
     (found,) = ground.log.findings(1)
-    assert (found.outcome, found.severity, found.count, found.text) == (
+    assert (found.outcome, found.severity, found.count, found.lines) == (
         "load_failed",
         "error",
         2,
-        LOAD_FAILED,
+        (LOAD_FAILED,),
     )
     assert ground.log.findings(2) == ()
     assert [line.level for line in ground.log.lines(9, outcome="load_failed").lines] == ["error", "error"]

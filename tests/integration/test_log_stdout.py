@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arasul_supervisor.clock import SystemClock
+from arasul_supervisor.logs.meaning import classify
 from arasul_supervisor.logs.ring import LogBlock
-from arasul_supervisor.logs.rules import classify
 from arasul_supervisor.logs.stdout import StdoutWriter, is_journal
 
 if TYPE_CHECKING:

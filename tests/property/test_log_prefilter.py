@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from arasul_supervisor.logs.meaning import classify
 from arasul_supervisor.logs.prefilter import is_candidate
 from arasul_supervisor.logs.redaction import redact
-from arasul_supervisor.logs.rules import classify
-from tests.unit.test_log_rules import SAYING, SILENT
+from tests.unit.log_lines import SILENT, TELLING, WAITING
 
-LINES = st.sampled_from([line for _, _, line in SAYING] + SILENT)
+LINES = st.sampled_from([*(line for _, line in (*TELLING, *WAITING)), *SILENT])
 # fmt: off
 WORDS = st.sampled_from([
     "", "", " ", "=", ":", '"', "\\", "\u00a0", "[", "1 '<s>'", "abcdefgh", "12ab", "a:b@h", "://", "@",

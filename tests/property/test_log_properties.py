@@ -7,12 +7,15 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from arasul_supervisor.logs.findings import Finding, Findings
 from arasul_supervisor.logs.levels import parse_level
 from arasul_supervisor.logs.lines import Splitter, pieces
+from arasul_supervisor.logs.meaning import classify
 from arasul_supervisor.logs.prefilter import is_candidate
+from arasul_supervisor.logs.reading import texts_of
 from arasul_supervisor.logs.redaction import redact
-from arasul_supervisor.logs.rules import classify
-from arasul_supervisor.logs.screen import screen
+from arasul_supervisor.logs.screen import Between, screen
+from tests.unit.log_lines import SILENT, TELLING, WAITING
 
 WORDS = st.sampled_from(
     [
@@ -22,6 +25,19 @@ WORDS = st.sampled_from(
         b"Authorization: Bearer abcdefg", b"HTTPS_PROXY:", b"@", b"://", b'"', b"\\", b"prompt=", b"[redacted]",
     ]
 )  # fmt: skip
+LOGGED = st.sampled_from(
+    [line.encode() + b"\n" for line in (*(line for _, line in (*TELLING, *WAITING)), *SILENT)]
+)
+STACKS = st.sampled_from(
+    [
+        b"\n", b"goroutine 7 [running]:\n", b"main.main()\n", b"\t/src/main.go:12 +0x1d\n", b"[signal SIGSEGV]\n",
+        b"  current device: 0, in function x at y.cu:1\n", b"x.cu:71: CUDA error\n", b"srv  init: strange\n",
+        b"srv          init: init: chat template, example_format: 'Error: \n", b"'\n",
+        b"srv          init: init: chat template, thinking = 0\n",
+        b"common_chat_peg_parse: unparsed x output: secret\n",
+    ]
+)  # fmt: skip
+SESSIONS = st.lists(LOGGED | STACKS | WORDS, max_size=40).map(b"".join)
 STREAMS = st.lists(WORDS | st.binary(max_size=6), max_size=40).map(b"".join)
 CUTS = st.lists(st.integers(0, 1500), max_size=12)
 
@@ -40,10 +56,16 @@ def test_any_split_of_a_stream_gives_the_same_shown_lines_and_findings(
     assert examine(chunks(stream, cuts)) == examine([stream])
 
 
+@given(SESSIONS, CUTS)
+@example(b"panic: x\ncommon_chat_peg_parse: unparsed a output: [redacted]\n", [9])
+def test_any_split_of_a_session_gives_the_same_events(stream: bytes, cuts: list[int]) -> None:
+    assert examine(chunks(stream, cuts)) == examine([stream])
+
+
 @given(STREAMS)
 def test_every_line_is_kept_in_number_and_order(stream: bytes) -> None:
     lines = split([stream])
-    shown, _ = examine([stream])
+    shown, *_ = examine([stream])
     assert (
         shown.count(b"\n")
         == lines.count(b"\n")
@@ -64,8 +86,8 @@ def test_a_pause_anywhere_never_shows_more_of_a_secret(stream: bytes, cuts: list
     splitter = Splitter(needs_whole=is_candidate)
     shown = b""
     for chunk in chunks(line, cuts):
-        shown += screen(splitter.feed(chunk), is_private=False).data
-        shown += screen(splitter.flush(), is_private=False).data
+        shown += screen(splitter.feed(chunk)).data
+        shown += screen(splitter.flush()).data
     assert secret not in shown
 
 
@@ -96,13 +118,17 @@ def split(parts: list[bytes]) -> bytes:
     return b"".join(splitter.feed(part) for part in parts) + splitter.end()
 
 
-def examine(parts: list[bytes]) -> tuple[bytes, list[tuple[int, str]]]:
-    splitter = Splitter(limit_bytes=64)
-    shown, outcomes, is_private = b"", [], False
+def examine(parts: list[bytes]) -> tuple[bytes, list[Finding], set[str]]:
+    """What is shown, and what befell, of the bytes as they come."""
+    splitter, findings, between = Splitter(limit_bytes=256), Findings(), Between()
+    shown = b""
     for block in (*(splitter.feed(part) for part in parts), splitter.end()):
-        screened = screen(block, is_private=is_private)
-        n_before = shown.count(b"\n")
-        outcomes += [(n_before + index, match.outcome) for index, match in screened.matches.items()]
+        screened = screen(block, between)
+        between = screened.after
+        texts = texts_of(screened.data)
+        findings.go_on(screened.told.get(-1, ()))
+        for index, match in screened.matches.items():
+            lines = (texts[index], *screened.told.get(index, ()))
+            findings.add(match, mono=0.0, at=0.0, lines=lines)
         shown += screened.data
-        is_private = screened.is_private
-    return shown, outcomes
+    return shown, sorted(findings.newest_first(), key=repr), findings.marks

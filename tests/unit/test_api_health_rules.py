@@ -39,7 +39,8 @@ BASE = HealthInputs(
 
 
 def found(severity: str, *, ago_s: float = 10.0) -> Finding:
-    return Finding("load_failed", severity, "A model did not load.", 1, 1000.0 - ago_s, 1.7e9, "text")  # type: ignore[arg-type]  # a literal
+    outcome = {"error": "load_failed", "warning": "memory_tight", "info": "pull_stalled"}[severity]
+    return Finding(outcome, "A model did not load.", 1000.0 - ago_s, 1.7e9)
 
 
 def gpu(status: str) -> dict[str, Any]:  # Any: fields of HealthInputs
@@ -84,6 +85,19 @@ def gpu(status: str) -> dict[str, Any]:  # Any: fields of HealthInputs
         pytest.param({"findings": (found("error"),)}, "degraded", 200, id="an error in the log"),
         pytest.param({"findings": (found("error", ago_s=301),)}, "healthy", 200, id="an error long ago"),
         pytest.param({"findings": (found("warning"),)}, "healthy", 200, id="a warning in the log"),
+        pytest.param({"findings": (found("info"),)}, "healthy", 200, id="a harmless outcome in the log"),
+        pytest.param(
+            {"findings": (replace(found("error"), is_cured=True),)},
+            "healthy",
+            200,
+            id="an error that is cured",
+        ),
+        pytest.param(
+            {"findings": (replace(found("error", ago_s=9e6), outcome="bad_setting"),)},
+            "degraded",
+            200,
+            id="what lasts as long as this engine",
+        ),
         pytest.param(
             {"inventory": Inventory(default="x", age_s=1.0)},
             "healthy",
@@ -126,6 +140,16 @@ def test_a_missing_default_model_is_told_with_the_command_that_pulls_it() -> Non
 
     assert view.checks.model.status == "warn"
     assert "arasul-supervisor pull qwen3:14b-q8" in view.checks.model.detail
+
+
+def test_the_errors_point_tells_outcome_and_count_and_how_many_others_there_are() -> None:
+    often = replace(found("error", ago_s=3.0), count=4)
+    others = (found("warning"), replace(found("error"), outcome="gpu_fault"))
+
+    errors = judge_health(replace(BASE, findings=(*others, often)), NOW).checks.errors
+
+    assert (errors.outcome, errors.count, errors.age_s) == ("load_failed", 4, 3.0)
+    assert errors.detail == "A model did not load. (4 times) (and 1 more)"
 
 
 def test_each_point_has_its_age() -> None:

@@ -12,5 +12,6 @@ SESSION = Path(__file__).parents[2] / "bench" / "engine_session.log"
 def test_of_a_recorded_load_with_its_answers_only_the_load_is_looked_at() -> None:
     session = SESSION.read_bytes()
     looked_at = [session[start:end] for start, end in candidate_lines(session)]
-    assert looked_at
-    assert all(b'"llama-server started in ' in line for line in looked_at)
+    told = [b'"starting llama-server"', b"example_format: '", *[b'"llama-server started in '] * 2]
+    assert len(looked_at) == len(told)
+    assert all(what in line for what, line in zip(told, looked_at, strict=True))

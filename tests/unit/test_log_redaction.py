@@ -102,7 +102,7 @@ def test_raw_text_of_the_model_is_hidden_until_a_logger_writes_again() -> None:
         b"srv  update_slots: all slots are idle\n"
         b"panic: a real one\n"
     )
-    screened = screen(block, is_private=False)
+    screened = screen(block)
     assert screened.data == (
         b"common_chat_peg_parse: unparsed peg-native output: [redacted]\n"
         b"[redacted]\n[redacted]\n"
@@ -113,26 +113,26 @@ def test_raw_text_of_the_model_is_hidden_until_a_logger_writes_again() -> None:
         0: "bad_output",
         4: "panic",
     }
-    assert not screened.is_private
+    assert not screened.after.is_private
 
 
 def test_private_text_goes_on_into_the_next_block() -> None:
-    first = screen(b"x: unparsed y output: a\nb\n", is_private=False)
-    second = screen(b"c\nd\n", is_private=first.is_private)
-    third = screen(b"e\n[GIN] 2026/11/23 - 1\n", is_private=second.is_private)
+    first = screen(b"x: unparsed y output: a\nb\n")
+    second = screen(b"c\nd\n", first.after)
+    third = screen(b"e\n[GIN] 2026/11/23 - 1\n", second.after)
     assert second.data == b"[redacted]\n[redacted]\n"
     assert third.data == b"[redacted]\n[GIN] 2026/11/23 - 1\n"
-    assert not third.is_private
+    assert not third.after.is_private
 
 
 def test_bytes_that_are_no_text_survive_beside_a_secret() -> None:
-    screened = screen(b"\xff\x00 token=abcdef \xfe\n", is_private=False)
+    screened = screen(b"\xff\x00 token=abcdef \xfe\n")
     assert screened.data == b"\xff\x00 token=[redacted] \xfe\n"
 
 
 def test_a_block_without_anything_private_is_passed_on_as_it_is() -> None:
     block = b"a\nb\n"
-    assert screen(block, is_private=False).data is block
+    assert screen(block).data is block
 
 
 @pytest.mark.parametrize(
@@ -141,5 +141,5 @@ def test_a_block_without_anything_private_is_passed_on_as_it_is() -> None:
 def test_a_hostile_line_costs_no_more_than_its_length(word: str) -> None:
     line = ("foo: CUDA error: " + word * 20_000)[:65_535] + "\n"
     began_s = time.process_time()
-    screen(line.encode(), is_private=False)
+    screen(line.encode())
     assert time.process_time() - began_s < 1.0  # a quadratic pattern takes 2 to 5 s

@@ -1,10 +1,9 @@
-"""Guards `/api/logs`: paging without a gap, filters, and what counts as a finding."""
+"""Guards `/api/logs`: paging without a gap, and filters."""
 
 from __future__ import annotations
 
-from arasul_supervisor.logs.findings import Findings
+from arasul_supervisor.logs.meaning import classify
 from arasul_supervisor.logs.ring import LineFilter, LogBlock, LogPage, Ring
-from arasul_supervisor.logs.rules import Match, classify
 
 ALL = LineFilter()
 HEAD = "time=2026-11-23T07:32:48.871Z level=INFO source=sched.go:511 msg="
@@ -72,25 +71,10 @@ def test_bytes_that_are_no_utf8_are_shown_as_such() -> None:
     assert texts(ring.latest(1, ALL)) == ["\ufffd\x00"]
 
 
-def test_an_allocation_that_failed_while_a_layout_was_tried_does_not_count() -> None:
-    findings = findings_of("CUDA error: out of memory", HEAD + '"llama-server started in 2.0 seconds"')
-    assert findings.newest_first() == ()
-    assert findings.marks == {"loaded"}
-
-
-def test_an_allocation_that_failed_counts_when_the_load_fails() -> None:
-    findings = findings_of("CUDA error: out of memory", HEAD + '"Load failed" error="exit status 1"')
-    assert {found.outcome for found in findings.newest_first()} == {"out_of_memory", "load_failed"}
-
-
-def test_the_same_outcome_is_one_finding_with_its_count_and_last_line() -> None:
-    findings = findings_of(
-        HEAD + '"bad manifest" name=a error=x', HEAD + '"bad manifest" name=b error=x', "panic: p"
-    )
-    panic, manifest = findings.newest_first()
-    assert (panic.outcome, panic.severity, panic.count) == ("panic", "error", 1)
-    assert (manifest.count, manifest.last_mono, manifest.severity) == (2, 1.0, "warning")
-    assert "name=b" in manifest.text
+def test_a_reason_that_waits_for_its_verdict_tells_of_nothing() -> None:
+    ring = ring_of(["CUDA error: out of memory"])
+    assert ring.latest(9, LineFilter(outcome="out_of_memory")).lines == ()
+    assert [(line.level, line.outcome) for line in ring.latest(9, ALL).lines] == [("info", None)]
 
 
 def ring_of(*blocks: list[str], limit_lines: int = 100, limit_bytes: int = 10_000) -> Ring:
@@ -104,10 +88,3 @@ def ring_of(*blocks: list[str], limit_lines: int = 100, limit_bytes: int = 10_00
 
 def texts(page: LogPage) -> list[str]:
     return [line.text for line in page.lines]
-
-
-def findings_of(*lines: str) -> Findings:
-    findings = Findings()
-    for mono, line in enumerate(lines):
-        findings.add(classify(line) or Match("?", "info", "?"), mono=float(mono), at=0.0, text=line)
-    return findings

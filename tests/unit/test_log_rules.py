@@ -5,198 +5,36 @@ from __future__ import annotations
 import pytest
 
 from arasul_supervisor.logs.levels import parse_level
+from arasul_supervisor.logs.meaning import classify, explain_exit
+from arasul_supervisor.logs.outcomes import OUTCOMES
 from arasul_supervisor.logs.prefilter import candidate_lines, is_candidate
-from arasul_supervisor.logs.rules import GIN_RULES, RAW_RULES, SLOG_RULES, classify, explain_exit
+from arasul_supervisor.logs.rules import FALSE_ALARMS, GIN_RULES, RAW_RULES, SLOG_RULES, Rule
+from tests.unit.log_lines import BLOB, HEAD, SILENT, TELLING, WAITING
 
-HEAD = "time=2026-11-23T07:32:48.871Z level=INFO source=sched.go:511 msg="
-
-# outcome, severity, line; facts/ollama.md §2.3 and §6.2
-SAYING = [
-    ("port_in_use", "error", "Error: listen tcp 127.0.0.1:11434: bind: address already in use"),
-    ("bad_address", "error", "Error: listen tcp 10.255.255.1:11434: bind: cannot assign requested address"),
-    ("bad_address", "error", "Error: listen tcp: lookup nohost on 10.0.0.2:53: no such host"),
-    ("port_forbidden", "error", "Error: listen tcp 0.0.0.0:80: bind: permission denied"),
-    ("home_unset", "error", "Error: $HOME is not defined"),
-    ("home_unset", "error", "panic: $HOME is not defined"),
-    ("disk_full", "error", "Error: write /store/x: no space left on device"),
-    (
-        "disk_full",
-        "error",
-        HEAD + '"x part 3 attempt 0 failed: write /s: no space left on device, retrying in 1s"',
-    ),
-    ("store_unwritable", "error", "Error: could not create directory mkdir /x/.ollama: permission denied"),
-    (
-        "store_unwritable",
-        "error",
-        "Error: mkdir /x/blobs: permission denied: ensure path elements are traversable",
-    ),
-    ("store_unwritable", "error", "Error: mkdir /x: not a directory: ensure path elements are traversable"),
-    ("store_unwritable", "error", "Error: remove /x/manifests: permission denied"),
-    ("store_unwritable", "error", HEAD + '"x" error="open /store/blobs/sha256-1: permission denied"'),
-    ("start_failed", "error", "Error: something that nobody has seen yet"),
-    ("panic", "error", "panic: runtime error: index out of range [2] with length 1"),
-    ("panic", "error", "fatal error: concurrent map writes"),
-    (
-        "handler_panic",
-        "warning",
-        "\x1b[31m2026/11/23 - 07:40:00 [Recovery] 2026/11/23 - 07:40:00 panic recovered:",
-    ),
-    ("handler_panic", "warning", "[Recovery] 2026/11/23 - 07:40:00 panic recovered:"),
-    ("bad_setting", "error", 'error while handling environment variable "LLAMA_ARG_N_GPU_LAYERS": stoi'),
-    (
-        "bad_setting",
-        "error",
-        HEAD + r'"x" detail="error while handling argument \"--cache-type-k\": y" error=z',
-    ),
-    ("bad_setting", "error", 'error while handling argument "--cache-type-k": Unsupported cache type: q3'),
-    (
-        "bad_setting",
-        "warning",
-        HEAD + '"invalid environment variable, using default" key=OLLAMA_NUM_PARALLEL',
-    ),
-    (
-        "bad_setting",
-        "warning",
-        "2026/11/23 07:39:30 config.go:51: WARN invalid port, using default port=99999 default=11434",
-    ),
-    ("discovery_failed", "warning", HEAD + '"llama-server GPU discovery watchdog timed out"'),
-    ("discovery_failed", "warning", HEAD + '"failure during llama-server GPU discovery" error="x"'),
-    (
-        "discovery_failed",
-        "warning",
-        HEAD + '"failure during GPU discovery" error="failed to finish discovery"',
-    ),
-    ("running_on_cpu", "info", HEAD + '"inference compute" id=cpu library=cpu compute=""'),
-    ("running_on_gpu", "info", HEAD + '"inference compute" id=GPU-1 library=CUDA compute=8.7'),
-    ("loaded", "info", HEAD + '"llama-server started in 0.25 seconds"'),
-    ("loaded", "info", HEAD + '"llama runner started in 1.25 seconds"'),
-    (
-        "load_failed",
-        "error",
-        HEAD + '"Load failed" model=/b error="llama-server process has terminated: exit 1"',
-    ),
-    ("load_failed", "error", HEAD + '"failed to create server" model=x error="y"'),
-    ("load_failed", "error", HEAD + '"failed to load model metadata" error=EOF'),
-    ("load_stalled", "error", HEAD + '"Load failed" error="timed out waiting for llama-server to start - "'),
-    (
-        "load_stalled",
-        "error",
-        HEAD + '"Load failed" error="timed out waiting for llama runner to start - progress"',
-    ),
-    ("out_of_memory", "error", HEAD + '"Load failed" error="cudaMalloc failed: out of memory"'),
-    ("out_of_memory", "candidate", "CUDA error: out of memory"),
-    (
-        "out_of_memory",
-        "candidate",
-        "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 9 MiB on device 0: cudaMalloc failed: out of memory",
-    ),
-    ("out_of_memory", "candidate", "alloc_tensor_range: failed to allocate CUDA0 buffer of size 12"),
-    ("out_of_memory", "candidate", "llama_model_load: error loading model: unable to allocate CUDA0 buffer"),
-    ("out_of_memory", "candidate", "graph_reserve: failed to reserve graph"),
-    ("out_of_memory", "candidate", HEAD + '"x" error="cudaMalloc failed: out of memory"'),
-    ("out_of_memory", "candidate", "NvMapMemAllocInternalTagged: 1075072515 error 12"),
-    (
-        "model_missing",
-        "error",
-        HEAD + '"couldn\'t read model metadata" error="open /b: no such file or directory"',
-    ),
-    (
-        "model_missing",
-        "error",
-        HEAD + '"couldn\'t open model file" error="open /b: no such file or directory"',
-    ),
-    ("model_damaged", "warning", HEAD + '"couldn\'t read model metadata" error=EOF'),
-    ("model_damaged", "error", "llama_model_load: error loading model: missing tensor 'output.weight'"),
-    ("model_damaged", "error", "llama_model_load: error reading tensor"),
-    (
-        "model_unsupported",
-        "error",
-        "llama_model_load: error loading model: unknown model architecture: 'zeta'",
-    ),
-    ("manifest_damaged", "warning", HEAD + '"bad manifest" name=registry/x:latest error="unexpected EOF"'),
-    (
-        "memory_tight",
-        "warning",
-        HEAD + '"llama-server load failed; reducing automatic context and retrying once"',
-    ),
-    (
-        "memory_tight",
-        "warning",
-        HEAD + '"llama-server load failed; evicting all other models and retrying once"',
-    ),
-    ("memory_tight", "warning", HEAD + '"runtime OOM detected; expiring loaded models" model=x'),
-    ("runner_died", "error", HEAD + '"llama-server process no longer running" sys=9 string="signal: killed"'),
-    (
-        "runner_died",
-        "error",
-        HEAD + '"llama runner process no longer running" sys=11 string="signal: segfault"',
-    ),
-    ("runner_died", "error", HEAD + '"llama-server terminated" error="exit status 1" exit=1'),
-    ("runner_died", "error", HEAD + '"llama runner terminated" error="exit status 2"'),
-    ("runner_died", "error", HEAD + '"llama-server completion error" error=EOF'),
-    ("runner_died", "error", HEAD + '"post predict" error="Post \\"http://127.0.0.1:1\\": EOF"'),
-    ("runner_asserted", "error", "/src/ggml/src/ggml.c:3240: GGML_ASSERT(a->ne[2] == b->ne[0]) failed"),
-    ("gpu_no_access", "error", "NvRmMemInitNvmap failed with Permission denied"),
-    ("gpu_no_access", "error", "Memory Manager Not supported"),
-    ("gpu_lost", "error", "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected"),
-    ("gpu_lost", "error", "CUDA error: unknown error"),
-    ("gpu_driver", "error", "ggml_cuda_init: failed to initialize CUDA: CUDA driver version is insufficient"),
-    ("gpu_driver", "error", "cudaSetDevice err: 35"),
-    ("gpu_driver", "error", HEAD + '"x" error="cudaSetDevice err: 801"'),
-    ("gpu_fault", "error", "CUDA error: an illegal memory access was encountered"),
-    ("gpu_fault", "error", "CUDA error: CUDA-capable device(s) is/are busy or unavailable"),
-    ("gpu_unreadable", "info", HEAD + '"unable to refresh free memory, using old values"'),
-    (
-        "too_many_requests",
-        "warning",
-        '[GIN] 2026/11/23 - 16:00:35 | 503 |      12µs |       127.0.0.1 | POST     "/api/chat"',
-    ),
-    ("bad_output", "warning", "common_chat_peg_parse: unparsed peg-native output: [redacted]"),
-]
-
-# facts/ollama.md §6.4: healthy boxes print these
-SILENT = [
-    HEAD + '"model recommendations cache sleep scheduled" wait=3h consecutive_failures=0',
-    HEAD + '"model recommendations refresh failed" error="no space left on device"',
-    HEAD + '"model show cloud cache hydration failed" error="x"',
-    HEAD + '"model is missing tokenizer.chat_template and Go TEMPLATE support is unavailable"',
-    HEAD + '"requested context size too large for model" num_ctx=1',
-    "common_fit_params: failed to fit params to free device memory: not enough memory",
-    "common_fit_params: encountered an error while trying to fit params to free device memory: failed to allocate",
-    "graph_reserve: failed to allocate compute buffers, retrying without pipeline parallelism",
-    "AMX is not ready to be used!",
-    "load_backend: failed to find ggml_backend_init in /x/libggml.so",
-    HEAD + '"aborting completion request due to client closing the connection"',
-    HEAD + '"client connection closed before llama-server finished loading, aborting load"',
-    HEAD + '"Load failed" model=/b error="context canceled"',
-    HEAD + '"Load failed" model=/b error="llama-server: context canceled"',
-    HEAD + '"request failed: Get \\"https://x\\": dial tcp: open /x: no such file or directory"',
-    HEAD + '"12ab part 3 attempt 0 failed: open /x: permission denied, retrying in 1s"',
-    HEAD + '"12ab part 7 stalled; retrying. If this persists, press ctrl-c to exit"',
-    HEAD + '"finished request signal received after model unloaded" modelPath=x',
-    HEAD + '"Failed to acquire semaphore" error="x"',
-    "srv  init: CORS proxy is enabled, this can be a security risk",
-    "llama_model_loader: - kv   5: general.license str = panic: out of memory",
-    "print_info: EOG token = 1 'CUDA error: out of memory'",
-    "load_tensors: offloaded 3/3 layers to GPU",
-    "srv  update_slots: all slots are idle",
-    "  the word fatal error: in the middle decides nothing",
-    '[GIN] 2026/11/23 - 16:00:35 | 404 | 12µs | 127.0.0.1 | GET "/x msg="Load failed" panic: CUDA error: oom"',
-    '[GIN] 2026/11/23 - 16:00:35 | 200 | 12µs | 127.0.0.1 | GET "/| 503 |"',
-]
+RULES = (*SLOG_RULES, *RAW_RULES, *GIN_RULES)
+SEEN_BY_THE_DAEMON = {"runner_oom_killed", "log_unwritable", "log_unreadable"}
 
 
-@pytest.mark.parametrize(("outcome", "severity", "line"), SAYING)
-def test_a_line_worth_a_rule_is_known(outcome: str, severity: str, line: str) -> None:
+@pytest.mark.parametrize(("outcome", "line"), TELLING)
+def test_a_line_worth_a_rule_is_known(outcome: str, line: str) -> None:
     match = classify(line)
+
     assert match is not None
-    assert (match.outcome, match.severity) == (outcome, severity)
-    assert "{" not in match.sentence
+    assert (match.outcome, match.waits) == (outcome, False)
 
 
-@pytest.mark.parametrize("line", [line for _, _, line in SAYING])
+@pytest.mark.parametrize(("outcome", "line"), WAITING)
+def test_a_reason_waits_for_its_verdict(outcome: str, line: str) -> None:
+    match = classify(line)
+
+    assert match is not None
+    assert (match.outcome, match.waits) == (outcome, True)
+
+
+@pytest.mark.parametrize("line", [line for _, line in (*TELLING, *WAITING)])
 def test_the_prefilter_lets_every_line_of_a_rule_through(line: str) -> None:
     block = f"before\n{line}\nafter\n".encode()
+
     assert candidate_lines(block) == [(7, 7 + len(line.encode()))]
     assert is_candidate(line.encode())
 
@@ -207,13 +45,63 @@ def test_a_false_alarm_never_counts(line: str) -> None:
 
 
 def test_every_rule_has_a_line_that_only_it_explains() -> None:
-    sentences = {match.sentence for _, _, line in SAYING if (match := classify(line))}
-    unused = [
-        rule.outcome
-        for rule in (*SLOG_RULES, *RAW_RULES, *GIN_RULES)
-        if not any(_is_from(sentence, rule.sentence) for sentence in sentences)
-    ]
+    lines = [line for _, line in (*TELLING, *WAITING)]
+    deciding = {id(rule) for line in lines if (rule := deciding_rule(line))}
+
+    assert [rule.pattern.pattern for rule in RULES if id(rule) not in deciding] == []
+
+
+def test_every_false_alarm_has_a_line() -> None:
+    unused = [alarm.pattern for alarm in FALSE_ALARMS if not any(alarm.search(line) for line in SILENT)]
+
     assert unused == []
+
+
+def test_every_rule_tells_a_known_outcome_and_every_outcome_has_a_rule() -> None:
+    assert {rule.outcome for rule in RULES} == set(OUTCOMES) - SEEN_BY_THE_DAEMON
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.outcome)
+def test_what_counts_is_said_in_a_sentence(rule: Rule) -> None:
+    is_step = OUTCOMES[rule.outcome].severity == "step"
+
+    assert bool(rule.sentence) != is_step
+
+
+@pytest.mark.parametrize(
+    ("line", "fields"),
+    [
+        pytest.param(WAITING[8][1], {"device": "CUDA0", "bytes": "12"}, id="device and bytes"),
+        pytest.param(WAITING[7][1], {"size": "9 MiB", "device": "0"}, id="size"),
+        pytest.param(
+            HEAD + '"llama-server process no longer running" sys=11 string="signal: segmentation fault"',
+            {"code": "11", "signal": "signal: segmentation fault"},
+            id="code",
+        ),
+        pytest.param(
+            HEAD + f'"Load failed" model={BLOB} error="llama-server process has terminated: exit status 1"',
+            {"model": "sha256-66c7a7145cb0", "why": "exit status 1"},
+            id="model",
+        ),
+        pytest.param(
+            HEAD + r'"failed to create server" model=x error="a \"b\" c\nsecond line"',
+            {"model": "x", "why": 'a "b" c'},
+            id="quotes and lines of Go",
+        ),
+    ],
+)
+def test_fields_are_taken_from_the_line(line: str, fields: dict[str, str]) -> None:
+    match = classify(line)
+
+    assert match is not None
+    assert match.fields == fields
+
+
+def test_a_sentence_without_all_its_fields_can_still_be_read() -> None:
+    match = classify(HEAD + '"Load failed"')
+
+    assert match is not None
+    assert match.sentence == "A model could not be loaded: ?"
 
 
 def test_a_sentence_names_what_the_line_names() -> None:
@@ -227,7 +115,7 @@ def test_a_sentence_names_what_the_line_names() -> None:
     ("lines", "outcome"),
     [
         pytest.param(
-            [HEAD + '"server config"', SAYING[0][2]], "port_in_use", id="the reason is the last line"
+            [HEAD + '"server config"', TELLING[0][1]], "port_in_use", id="the reason is the last line"
         ),
         pytest.param(
             ["panic: $HOME is not defined", "", "goroutine 1 [running]:", "\tmain.go:12 +0x13"],
@@ -248,7 +136,7 @@ def test_the_last_lines_explain_a_failed_start(lines: list[str], outcome: str) -
 
 
 def test_lines_that_explain_nothing_give_nothing() -> None:
-    assert explain_exit([HEAD + '"server config"', "", SAYING[-1][2]]) is None
+    assert explain_exit([HEAD + '"server config"', "", TELLING[-1][1]]) is None
 
 
 @pytest.mark.parametrize(
@@ -274,5 +162,10 @@ def test_a_line_says_its_own_level(line: str, level: str) -> None:
     assert parse_level(line) == level
 
 
-def _is_from(sentence: str, template: str) -> bool:
-    return sentence.startswith(template.partition("{")[0])
+def deciding_rule(line: str) -> Rule | None:
+    """The first row that matches, as `classify` takes it."""
+    text, start = line.removeprefix("\x1b[31m"), 0
+    table: tuple[Rule, ...] = GIN_RULES if line.startswith("[GIN] ") else RAW_RULES
+    if line.startswith("time="):
+        table, start = SLOG_RULES, line.index(" msg=") + 5
+    return next((rule for rule in table if rule.pattern.match(text, start)), None)

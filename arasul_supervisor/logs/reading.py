@@ -1,0 +1,87 @@
+"""Reads the engine's lines for what befell it, generation by generation, and tells the daemon's log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from arasul_supervisor.logs.findings import KEPT_GENERATIONS, Finding, Findings
+from arasul_supervisor.logs.screen import Between, Screened, screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TELL_AGAIN_S: Final = 60.0  # a queue that stays full refuses hundreds of requests each second
+
+
+class Reading:
+    """The findings of each generation, and where its text was left. Told the time; does nothing but by `tell`."""
+
+    def __init__(self, tell: Callable[[int, Finding], None]) -> None:
+        """Begin with nothing read.
+
+        :param tell: called for each warning and error of a generation that befell, at most once a minute for the same
+        """
+        self._tell = tell
+        self._findings: dict[int, Findings] = {}
+        self._between = Between()
+        self._generation: int | None = None
+        self._told_mono: dict[tuple[int, str, str | None], float] = {}
+
+    def begin(self, generation: int) -> None:
+        """A generation whose outcomes count. Those of others are shown, and forgotten."""
+        self._findings[generation] = Findings()
+        while len(self._findings) > KEPT_GENERATIONS:
+            del self._findings[min(self._findings)]
+        self._told_mono = {key: at for key, at in self._told_mono.items() if key[0] in self._findings}
+
+    def left_private(self, generation: int) -> bool:
+        """True while the text of this generation was left amid what nobody may see."""
+        return self._before(generation).is_private
+
+    def go_on(self, generation: int, *, is_private: bool) -> None:
+        """Another life of the daemon has read up to here."""
+        self._generation, self._between = generation, Between(is_private)
+
+    def peek(self, generation: int, block: bytes) -> Screened:
+        """What comes next of a generation, as it may be shown; moves nothing."""
+        return screen(block, self._before(generation))
+
+    def read(self, generation: int, block: bytes, *, at: float, mono: float) -> Screened:
+        """Takes the next block of lines in."""
+        screened = screen(block, self._before(generation))
+        self._generation, self._between = generation, screened.after
+        found = self._findings.get(generation)
+        if found and (screened.matches or screened.told):
+            texts = texts_of(screened.data)
+            found.go_on(screened.told.get(-1, ()))
+            for index, match in screened.matches.items():
+                lines = (texts[index], *screened.told.get(index, ()))
+                befell = found.add(match, mono=mono, at=at, lines=lines)
+                if befell and befell.severity in ("warning", "error"):
+                    self._tell_once(generation, befell)
+        return screened
+
+    def findings(self, generation: int) -> tuple[Finding, ...]:
+        """What befell this generation, the latest first."""
+        found = self._findings.get(generation)
+        return found.newest_first() if found else ()
+
+    def marks(self, generation: int) -> frozenset[str]:
+        """The steps of a healthy life seen in this generation: running_on_gpu, running_on_cpu, loaded, …"""
+        found = self._findings.get(generation)
+        return frozenset(found.marks) if found else frozenset()
+
+    def _before(self, generation: int) -> Between:
+        return self._between if generation == self._generation else Between()
+
+    def _tell_once(self, generation: int, befell: Finding) -> None:
+        key = (generation, befell.outcome, befell.subject)
+        told_mono = self._told_mono.get(key)
+        if told_mono is None or befell.last_mono - told_mono >= TELL_AGAIN_S:
+            self._told_mono[key] = befell.last_mono
+            self._tell(generation, befell)
+
+
+def texts_of(data: bytes) -> tuple[str, ...]:
+    """The decoded lines of a block, without their ends."""
+    return tuple(line.decode(errors="replace") for line in data.split(b"\n")[:-1])

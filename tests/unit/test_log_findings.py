@@ -1,0 +1,157 @@
+"""Guards that one fault is one event, by its most telling name, and that a healthy life makes none."""
+
+from __future__ import annotations
+
+import pytest
+
+from arasul_supervisor.logs.findings import Finding, Findings
+from arasul_supervisor.logs.meaning import classify
+
+HEAD = "time=2026-11-23T07:32:48.871Z level=INFO source=sched.go:511 msg="
+LOADING = HEAD + '"starting llama-server" cmd="/opt/llama-server --model /m/blobs/sha256-aa --port 41007"'
+LOADING_B = HEAD + '"starting llama-server" cmd="/opt/llama-server --model /m/blobs/sha256-bb --port 41008"'
+LOADED = HEAD + '"llama-server started in 2.0 seconds"'
+LOAD_FAILED = HEAD + '"Load failed" model=/m/blobs/sha256-aa error="exit status 1"'
+ENDED = HEAD + '"llama-server terminated" error="exit status 1" exit=1'
+NO_LONGER = HEAD + '"llama-server process no longer running" sys=9 string="signal: killed"'
+NO_ANSWER_A = (
+    HEAD + r'"llama-server completion error" error="Post \"http://127.0.0.1:41007/completion\": EOF"'
+)
+NO_ANSWER_B = (
+    HEAD + r'"llama-server completion error" error="Post \"http://127.0.0.1:41008/completion\": EOF"'
+)
+UNLOADED = HEAD + '"llama-server terminated" error="signal: killed" exit=unknown'
+ABANDONED = HEAD + '"client connection closed before llama-server finished loading, aborting load"'
+NO_MEMORY = "CUDA error: out of memory"
+DAMAGED = "llama_model_load: error loading model: missing tensor 'x'"
+MANIFEST = HEAD + '"bad manifest" name=a error=EOF'
+STALLED = HEAD + '"c88366da3c1f part 0 stalled; retrying. If this persists"'
+DOWNLOADING = HEAD + '"downloading c88366da3c1f in 1 450 KB part(s)"'
+IN_USE = "Error: listen tcp 127.0.0.1:11434: bind: address already in use"
+
+
+@pytest.mark.parametrize(
+    ("lines", "events"),
+    [
+        pytest.param([LOADING, NO_MEMORY, LOADED], {}, id="an allocation that fails while a layout is tried"),
+        pytest.param([LOADING, DAMAGED, UNLOADED, LOADED], {}, id="a reason without a verdict"),
+        pytest.param([LOADING, LOADED, UNLOADED], {}, id="Ollama's own unload"),
+        pytest.param([LOADING, NO_MEMORY, ENDED, LOAD_FAILED], {"out_of_memory": 1}, id="too large"),
+        pytest.param([LOADING, DAMAGED, DAMAGED, ENDED, LOAD_FAILED], {"model_damaged": 1}, id="damaged"),
+        pytest.param([LOADING, ENDED, LOAD_FAILED], {"load_failed": 1}, id="a load that fails"),
+        pytest.param([LOAD_FAILED, LOAD_FAILED], {"load_failed": 2}, id="two loads that fail"),
+        pytest.param([LOADING, LOADED, NO_LONGER, NO_LONGER, LOADING], {"runner_died": 1}, id="a death"),
+        pytest.param([LOADING, NO_LONGER, *[NO_LONGER] * 99], {"runner_died": 1}, id="told a hundred times"),
+        pytest.param(
+            [LOADING, LOADED, NO_LONGER, LOADING, LOADED, NO_LONGER], {"runner_died": 2}, id="two deaths"
+        ),
+        pytest.param(
+            [LOADING, LOADED, LOADING_B, LOADED, NO_ANSWER_A, NO_ANSWER_B],
+            {"runner_died": 2},
+            id="two models that die at once",
+        ),
+        pytest.param(
+            [LOADING, LOADED, NO_ANSWER_A, NO_LONGER, LOADING], {"runner_died": 1}, id="a death told twice"
+        ),
+        pytest.param([LOADING, ABANDONED, LOAD_FAILED], {"load_abandoned": 1}, id="the client left"),
+        pytest.param([LOADING, NO_LONGER, ABANDONED], {"runner_died": 1}, id="the client left a dead runner"),
+        pytest.param([LOADING, "panic: x", ENDED], {"runner_died": 1}, id="a Go runner's panic"),
+        pytest.param([LOADING, LOADED, "panic: x", LOADING], {"runner_died": 1}, id="the server goes on"),
+        pytest.param([LOADING, LOADED, "panic: x"], {"panic": 1}, id="the server's panic"),
+        pytest.param([STALLED, STALLED], {"pull_stalled": 1}, id="two parts of one download"),
+        pytest.param(
+            [DOWNLOADING, STALLED, DOWNLOADING, STALLED], {"pull_stalled": 2}, id="a download begun anew"
+        ),
+        pytest.param([MANIFEST], {}, id="a manifest in the instant it is written"),
+        pytest.param([MANIFEST, "", "", MANIFEST, MANIFEST], {"manifest_damaged": 1}, id="a damaged one"),
+        pytest.param([IN_USE], {"port_in_use": 1}, id="a start that fails"),
+        pytest.param(
+            [HEAD + '"Listening on 127.0.0.1:1 (version 1)"', IN_USE],
+            {},
+            id="a model's text like a failed start",
+        ),
+    ],
+)
+def test_one_fault_is_one_event(lines: list[str], events: dict[str, int]) -> None:
+    findings = findings_of(lines)
+
+    assert {found.outcome: count_of(findings, found.outcome) for found in findings} == events
+
+
+def test_an_event_keeps_the_lines_that_tell_of_it() -> None:
+    (event,) = findings_of([LOADING, DAMAGED, ENDED, LOAD_FAILED])
+
+    assert event.lines == (DAMAGED, ENDED, LOAD_FAILED)
+
+
+def test_an_event_names_the_model_that_was_being_loaded() -> None:
+    (event,) = findings_of([LOADING, LOADED, NO_ANSWER_A])
+
+    assert event.subject == "sha256-aa"
+
+
+def test_a_crash_of_a_runner_keeps_the_reason_of_the_panic() -> None:
+    (event,) = findings_of([LOADING, "panic: index out of range", ENDED])
+
+    assert event.sentence == "A model runner crashed (index out of range); the next request starts another."
+
+
+def test_a_good_load_of_the_same_model_cures() -> None:
+    (event,) = findings_of([LOADING, LOAD_FAILED, LOADING, LOADED])
+
+    assert event.is_cured
+
+
+def test_a_good_load_of_another_model_cures_nothing() -> None:
+    (event,) = findings_of([LOADING, LOAD_FAILED, LOADING_B, LOADED])
+
+    assert not event.is_cured
+
+
+def test_what_befalls_again_is_no_longer_cured() -> None:
+    (event,) = findings_of([LOADING, LOAD_FAILED, LOADING, LOADED, LOADING, LOAD_FAILED])
+
+    assert (event.count, event.is_cured) == (2, False)
+
+
+def test_lines_of_a_stack_join_the_event_before_them() -> None:
+    findings = Findings()
+    match = classify("panic: x")
+    assert match is not None
+    findings.add(match, mono=0.0, at=0.0, lines=("panic: x",))
+    findings.go_on(("goroutine 1 [running]:",))
+
+    assert findings.newest_first()[0].lines == ("panic: x", "goroutine 1 [running]:")
+
+
+def test_only_what_befell_anew_is_news() -> None:
+    findings = Findings()
+    news = [
+        befell.outcome if befell else None
+        for line in (LOADING, DAMAGED, ENDED, LOAD_FAILED)
+        if (match := classify(line))
+        for befell in (findings.add(match, mono=0.0, at=0.0, lines=(line,)),)
+    ]
+
+    assert news == [None, None, "model_damaged", None]
+
+
+def test_the_number_of_findings_is_bounded() -> None:
+    findings = findings_of([f'{HEAD}"bad manifest" name=m{n} error=x' for n in range(300)] * 2)
+
+    assert len(findings) == 100
+
+
+def findings_of(lines: list[str]) -> tuple[Finding, ...]:
+    """What befell, a second between two lines."""
+    findings = Findings()
+    for second, line in enumerate(lines):
+        match = classify(line)
+        if match:
+            findings.add(match, mono=float(second), at=0.0, lines=(line,))
+    return findings.newest_first()
+
+
+def count_of(findings: tuple[Finding, ...], outcome: str) -> int:
+    """How often it befell, over all subjects."""
+    return sum(found.count for found in findings if found.outcome == outcome)
