@@ -1,7 +1,8 @@
 """The ground that every test stands on: its limits, its seed, its fixtures, and what it must leave as it was.
 
 Fixtures for all: `free_port`, `rng`, `fake_engine`, `daemon`, `real_daemon`, `engine_binary`,
-`bare_engine`, `model_files`, `tiny_model_store`, `registry`. Autouse: `nothing_is_left`; for async tests also
+`bare_engine`, `model_files`, `tiny_model_store`, `registry`,
+`small_disk`, `disk_of_2_mib`, `disk_without_holes`. Autouse: `nothing_is_left`; for async tests also
 `no_task_is_left` and `nothing_blocks`.
 """
 
@@ -25,6 +26,9 @@ from tests.engine.real import bare_engine as bare_engine
 from tests.engine.real import engine_binary as engine_binary
 from tests.engine.real import real_daemon as real_daemon
 from tests.engine.registry import registry as registry
+from tests.engine.small_disks import disk_of_2_mib as disk_of_2_mib
+from tests.engine.small_disks import disk_without_holes as disk_without_holes
+from tests.engine.small_disks import small_disk as small_disk
 from tests.engine.store import model_files as model_files
 from tests.engine.store import tiny_model_store as tiny_model_store
 

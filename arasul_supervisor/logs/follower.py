@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from arasul_supervisor.logs.disk_room import DiskRoom
 from arasul_supervisor.logs.lines import Splitter
 from arasul_supervisor.logs.prefilter import is_candidate
 from arasul_supervisor.logs.resume import BEGINNING, Position
 from arasul_supervisor.logs.spool import SpoolReader
+from arasul_supervisor.logs.spool_trouble import SpoolTrouble
+from arasul_supervisor.logs.unread import unread_of, written_to
 from arasul_supervisor.logs.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ READ_BYTES: Final = 512 * 1024  # each read hands the interpreter lock over seve
 LAG_BYTES: Final = 64 * 1024 * 1024
 RESUME_BYTES: Final = 1024 * 1024  # where reading goes on after a skip: this far before the end
 PAUSE_S: Final = 0.9  # a line without an end is shown after this; just below the net of the wake-up
+FULL_MARK: Final = b" [cut @ full disk]\n"  # its @ makes the redaction look at the line
+MISSING_NOTE: Final = b"arasul-supervisor: lines are missing here: the disk of the raw log was full\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +84,17 @@ class Follower:
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-log")
         self._splitter = Splitter(needs_whole=is_candidate)
         self._grew_mono = 0.0
-        self.trouble: str | None = None
-        """Why nothing can be read, as one sentence; None while all is well."""
+        self._room = DiskRoom(clock)
+        self._trouble = SpoolTrouble()
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the raw log now, as one sentence that a person can act on; None while all is well."""
+        return self._trouble.unreadable or (self._spool and self._room.trouble) or self._trouble.stuck
+
+    def take_notices(self) -> list[str]:
+        """Sentences on what befell the raw log, for the daemon's own log; each is given once."""
+        return [*self._trouble.take_notices(), *self._room.take_notices()]
 
     @property
     def lag_bytes(self) -> int:
@@ -91,11 +105,6 @@ class Follower:
     def is_polling(self) -> bool:
         """True when inotify cannot be had for the followed spool, and it is looked at often instead."""
         return self._spool is not None and self._wakeup is not None and self._wakeup.is_blind
-
-    @property
-    def cut_lines(self) -> int:
-        """Lines that were too long and lost their end."""
-        return self._splitter.cut_lines
 
     def follow(
         self, generation: int, path: Path, start: Position = BEGINNING, *, public_bytes: int = 0
@@ -126,22 +135,38 @@ class Follower:
             return None
         is_over = bool(self._waiting)  # asked before the read: what a dead engine wrote is then all there
         try:
-            if self.lag_bytes > self._lag_limit_bytes:
+            size = spool.size_bytes()
+            if size < spool.offset:
+                self._begin_anew(spool)
+            lag = size - spool.offset
+            if spool.is_overgrown(size) and not is_over and not self._trouble.stuck:
+                return await self.on_disk(self._empty_unread, spool)
+            if lag > self._lag_limit_bytes:
                 return await self._skip(spool)
-            if spool.size_bytes() < spool.offset:  # somebody truncated it
-                spool.offset = 0
-                self._splitter.skip_line()
-            chunk = await self.on_disk(spool.peek, self._read_bytes) if self.lag_bytes else b""
-            self.trouble = None
+            is_cut = not lag and self._splitter.unended_bytes > 0
+            if self._room.is_due(has_cut_line=is_cut) and await self.on_disk(self._room.look, spool):
+                return self._lines(MISSING_NOTE)
+            chunk = await self.on_disk(spool.peek, self._read_bytes) if lag else b""
+            self._trouble.unreadable = None
         except OSError as error:
-            self.trouble = f"The raw log {spool.path} cannot be read: {error.strerror}."
+            self._trouble.is_unreadable(spool.path, error)
             chunk = b""
+        if spool.is_removed:
+            self._trouble.was_removed(spool.path)
         if chunk:
             spool.offset += len(chunk)
             self._grew_mono = self._clock.mono()
+            self._room.has_grown()
             return self._lines(self._splitter.feed(chunk))
         if is_over:
             return self.finish()
+        return self._unended_line()
+
+    def _unended_line(self) -> Lines | None:
+        """What is shown of a line that has no end: after a pause, to be continued; on a full disk for good."""
+        if self._room.is_full and self._splitter.unended_bytes:
+            line = self._splitter.end()  # the engine could not write its end: what comes next is another line
+            return self._lines(line[:-1] + FULL_MARK if line else b"")
         is_paused = self._clock.mono() - self._grew_mono >= PAUSE_S
         flushed = self._splitter.flush() if is_paused else b""
         return self._lines(flushed) if flushed else None
@@ -160,7 +185,7 @@ class Follower:
             finished, self._finished = self._finished, None
             await self.on_disk(finished.remove)
         if self._spool:
-            await self.on_disk(self._spool.free, self._given_to.raw)
+            await self.on_disk(self._free_read, self._spool)
 
     async def wait(self) -> None:
         """Returns when there may be more to read."""
@@ -180,12 +205,15 @@ class Follower:
 
         :returns: complete lines, and whether they follow without a gap on those that were given; None when nothing
         """
-        if self._spool is None or generation != self._generation:
-            return self._unopened(limit_bytes, generation)
         try:
-            return self._unread_of(self._spool, limit_bytes)
+            if self._spool and generation == self._generation:
+                return unread_of(self._spool, self._splitter.partial, limit_bytes)
+            for waiting in self._waiting:
+                if waiting.generation == generation:
+                    return written_to(waiting.path, limit_bytes)
         except OSError:
             return None
+        return None
 
     def close(self, *, last: Callable[[], None]) -> None:
         """Lets go of files and thread; `last` is what the thread does at its end. What was not read stays."""
@@ -204,16 +232,23 @@ class Follower:
             try:
                 self._spool = SpoolReader(first.path, first.start.raw)
             except OSError as error:
-                if len(self._waiting) == 1:
-                    if not isinstance(error, FileNotFoundError):  # its engine may be about to start
-                        self.trouble = f"The raw log {first.path} cannot be opened: {error.strerror}."
+                is_last = len(self._waiting) == 1
+                if not isinstance(error, FileNotFoundError):  # it may come, or its engine never started
+                    tell = self._trouble.is_unreadable if is_last else self._trouble.was_passed_over
+                    tell(first.path, error)
+                if is_last:
                     return None
-                self._waiting.popleft()  # its engine never started
+                self._waiting.popleft()
                 continue
             self._waiting.popleft()
             self._generation = first.generation
             self._given_to, self._public_bytes = first.start, first.public_bytes
+            self._trouble.stuck = None
             self._splitter.resume_line(first.start.flushed)
+            if self._spool.offset > first.start.raw:
+                self._trouble.lacks_beginning(first.path)
+                self._given_to, self._public_bytes = replace(first.start, raw=self._spool.offset), 0
+                self._splitter.skip_line()
             self._wakeup = self._wakeup or Wakeup(self._open_inotify)
             self._wakeup.watch(first.path)
             return self._spool
@@ -226,12 +261,37 @@ class Follower:
         self._given_to, self._public_bytes = Position(raw, self._splitter.flushed_bytes), 0
         return Lines(self._generation, data, start, self._given_to, public_bytes, skipped_lines)
 
-    def _unread_of(self, spool: SpoolReader, limit_bytes: int) -> tuple[bytes, bool]:
-        size = spool.size_bytes()
-        is_whole = size - spool.offset <= limit_bytes
-        start = spool.offset if is_whole else size - limit_bytes
-        beginning = self._splitter.partial if is_whole else b""
-        return lines_of(beginning + spool.peek(limit_bytes, start=start), is_whole=is_whole)
+    def _begin_anew(self, spool: SpoolReader) -> None:
+        self._trouble.was_truncated(spool.path)
+        if self._splitter.unended_bytes:
+            self._splitter.skip_line()  # what comes may be the rest of that line, which alone nobody may see
+        self._given_to = replace(self._given_to, raw=0, flushed=0)
+        spool.begin_anew()
+
+    def _free_read(self, spool: SpoolReader) -> None:
+        """In the disk's thread; `read` is called only after it."""
+        if self._trouble.stuck:
+            return
+        try:
+            if spool.free(self._given_to.raw):
+                self._given_to = BEGINNING
+                self._trouble.was_emptied(spool.path)
+        except OSError as error:
+            self._trouble.is_stuck(spool.path, error)
+
+    def _empty_unread(self, spool: SpoolReader) -> Lines:
+        """All in the disk's thread: half of it, when cancelled, would glue what was before to what comes."""
+        try:
+            n_lines, has_ended = spool.empty_unread()
+        except OSError as error:
+            self._trouble.is_stuck(spool.path, error)
+            return self._lines(b"")
+        self._given_to = BEGINNING
+        self._splitter.skip_line()
+        if has_ended:
+            self._splitter.end()  # nothing to skip
+        self._trouble.was_emptied_unread(spool.path)
+        return self._lines(b"", skipped_lines=n_lines)
 
     async def _skip(self, spool: SpoolReader) -> Lines:
         end = spool.size_bytes() - min(RESUME_BYTES, self._lag_limit_bytes // 2)
@@ -239,24 +299,3 @@ class Follower:
         spool.offset = end
         self._splitter.skip_line()
         return self._lines(b"", skipped_lines=n_lines + 1)
-
-    def _unopened(self, limit_bytes: int, generation: int) -> tuple[bytes, bool] | None:
-        for waiting in self._waiting:
-            if waiting.generation == generation:
-                try:
-                    reader = SpoolReader(waiting.path)
-                except OSError:
-                    return None
-                size = reader.size_bytes()
-                written = reader.peek(limit_bytes, start=max(0, size - limit_bytes))
-                reader.close()
-                return lines_of(written, is_whole=size <= limit_bytes)
-        return None
-
-
-def lines_of(written: bytes, *, is_whole: bool) -> tuple[bytes, bool]:
-    """The lines of a piece of a spool; its first is left out when it may lack its beginning."""
-    splitter = Splitter()
-    if not is_whole:
-        splitter.skip_line()
-    return splitter.feed(written) + splitter.end(), is_whole

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -51,22 +51,36 @@ class PublicPart:
     total: int
 
 
+NOWHERE: Final = PublicPart(0, 0, 0, 0, 0, 0)
+"""Bytes that no later life can find in a file: given up, or written into a pipe."""
+
+
 class SpoolNote:
     """The note beside one spool."""
 
     def __init__(self, spool: Path) -> None:
         self._path = note_path(spool)
         self._fd = -1
+        self._after = BEGINNING
 
     def write(self, before: Position, after: Position, part: PublicPart) -> None:
         """Note what is about to be written.
 
         :raises OSError: the disk of the state folder is full or gone
         """
+        self._after = after
         if self._fd < 0:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         numbers = (*astuple(before), *astuple(after), *astuple(part))
         os.pwrite(self._fd, " ".join(map(str, numbers)).ljust(NOTE_BYTES).encode(), 0)
+
+    def begin_anew(self) -> None:
+        """Note that the spool was emptied, and that all of it had been copied.
+
+        :raises OSError: the disk of the state folder is full or gone
+        """
+        beginning = replace(self._after, raw=0, flushed=0)
+        self.write(beginning, beginning, NOWHERE)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -96,11 +110,23 @@ def resume_position(spool: Path, public_sizes: Mapping[tuple[int, int], int]) ->
     if noted is None:
         return BEGINNING, 0
     before, after, part = noted
+    position, written = after, 0
     size = public_sizes.get((part.device, part.inode))
-    if size is None:  # rotated away by others: whoever moved it came after the write
-        return after, 0
-    written = part.done + min(max(size - part.size, 0), part.length)
-    return (after, 0) if written >= part.total else (before, written)
+    # rotated away or truncated by others since: that came after the write, which follows its note at once
+    if size is not None and size >= part.size:
+        done = part.done + min(size - part.size, part.length)
+        if done < part.total:
+            position, written = before, done
+    if _size_bytes(spool) < position.raw:  # emptied since
+        return replace(position, raw=0, flushed=0), 0
+    return position, written
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _read(path: Path) -> tuple[Position, Position, PublicPart] | None:

@@ -51,10 +51,12 @@ class Rotation:
                 self._is_due = True
                 if self._compressing is None:
                     # a daemon thread: the end of the program does not wait for it, the next rotation does it anew
-                    self._compressing = threading.Thread(
+                    thread = threading.Thread(
                         target=self._run, args=(path,), name="log-compress", daemon=True
                     )
-                    self._compressing.start()
+                    with suppress(RuntimeError):  # no thread to be had (a limit of pids): the same
+                        thread.start()
+                        self._compressing = thread
 
     def wait(self) -> None:
         """Return when nothing is left to compress."""

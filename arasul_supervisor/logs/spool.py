@@ -1,8 +1,8 @@
 """The private raw log of one engine generation: where it lies, and the end of it that we read.
 
 The engine alone writes it, with O_APPEND; so neither a rotation nor a stalled daemon ever blocks the engine
-(facts/process.md §9). We free what was read by punching holes behind us, and remove the file when its generation is
-over.
+(facts/process.md §9). We free what was read by punching holes behind us, or by emptying the file where its file system
+cannot punch, and remove it when its generation is over.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ctypes
 import errno
 import os
 import stat
+import sys
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.errors import CannotRunHere
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 FALLOC_FL_KEEP_SIZE: Final = 1
 FALLOC_FL_PUNCH_HOLE: Final = 2
 PUNCH_BYTES: Final = 1024 * 1024
+EMPTY_FROM_BYTES: Final = 64 * 1024 * 1024
+"""What an unpunched spool may hold before it is emptied when read to its end: rarely, for a line may be lost by it."""
+OVERGROWN_BYTES: Final = 4 * EMPTY_FROM_BYTES
+"""From here on it is emptied though unread lines are lost: under a flood the reader is never at the end."""
 COUNT_BYTES: Final = 1024 * 1024
+COUNT_PASSES: Final = 4  # each counts what was written during the one before
 PREFIX: Final = "engine-"
 SUFFIX: Final = ".log"
 
@@ -54,7 +60,9 @@ class SpoolFolder:
             if path.name.startswith(ours) or not path.name.startswith(PREFIX):
                 continue
             if path.name.endswith(SUFFIX):
-                spools.append((path.stat().st_mtime, path))
+                seen = path.lstat()
+                if stat.S_ISREG(seen.st_mode):  # somebody may have put a folder or a link in its place
+                    spools.append((seen.st_mtime, path))
             elif (
                 path.name.endswith(NOTE_SUFFIX)
                 and not path.with_name(path.name[: -len(NOTE_SUFFIX)]).exists()
@@ -97,25 +105,39 @@ class SpoolReader:
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self.path = path
-        self.offset = offset
         self.note = SpoolNote(path)
-        self._freed = 0
-        self._can_punch = True
+        self.is_removed = False
+        """Whether its name was gone at the last look: the engine writes on, and we read on, until it ends."""
         self._fd = os.open(
             path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         )  # punching needs the right to write
+        self._freed = first_data(self._fd)
+        self.offset = max(offset, self._freed)
 
     def size_bytes(self) -> int:
-        """The apparent size: it only grows, punched or not."""
-        return os.fstat(self._fd).st_size
+        """The apparent size: it only grows, punched or not, unless the file is emptied."""
+        seen = os.fstat(self._fd)
+        self.is_removed = not seen.st_nlink
+        return seen.st_size
+
+    def room_bytes(self) -> int:
+        """What its disk still takes from this user; root may use what is reserved."""
+        seen = os.fstatvfs(self._fd)
+        if not seen.f_blocks:  # ramfs and some of FUSE have no figure
+            return sys.maxsize
+        return seen.f_frsize * (seen.f_bavail if os.geteuid() else seen.f_bfree)
+
+    def is_overgrown(self, size_bytes: int) -> bool:
+        """True when a spool of this size must be emptied, read or not."""
+        return size_bytes - self._freed > OVERGROWN_BYTES
 
     def peek(self, limit_bytes: int, *, start: int | None = None) -> bytes:
         """Up to so many bytes from `start`, or the first unread ones; moves nothing."""
         return os.pread(self._fd, limit_bytes, self.offset if start is None else start)
 
-    def count_lines(self, end: int) -> int:
-        """The number of newlines between the offset and `end`."""
-        position, n_lines = self.offset, 0
+    def count_lines(self, end: int, *, start: int | None = None) -> int:
+        """The number of newlines from `start`, or the first unread byte, up to `end`; moves nothing."""
+        position, n_lines = self.offset if start is None else start, 0
         while position < end:
             chunk = os.pread(self._fd, min(COUNT_BYTES, end - position), position)
             if not chunk:
@@ -124,13 +146,51 @@ class SpoolReader:
             position += len(chunk)
         return n_lines
 
-    def free(self, end: int) -> None:
-        """Gives the disk back what lies before `end`, in steps of at least 1 MiB; where it cannot be done, it stays."""
+    def free(self, end: int) -> bool:
+        """Gives the disk back what lies before `end`, in steps of at least 1 MiB.
+
+        Where holes are refused, the whole file is emptied once it is large and read to its end. The engine's next line
+        then lands at 0 (O_APPEND); one that it writes between our look at the size and the truncation is lost.
+
+        :returns: whether it was emptied
+        :raises OSError: it can be neither punched nor emptied
+        """
         length = end - self._freed
-        if length < PUNCH_BYTES or not self._can_punch:
-            return
-        self._can_punch = punch_hole(self._fd, self._freed, length)
-        self._freed = end
+        if length < PUNCH_BYTES:
+            return False
+        if punch_hole(self._fd, self._freed, length):
+            self._freed = end
+            return False
+        if length < EMPTY_FROM_BYTES or self.size_bytes() != end:
+            return False
+        self._empty()
+        return True
+
+    def empty_unread(self) -> tuple[int, bool]:
+        """Empties the file though not all of it was read.
+
+        :returns: the unread lines, but for those of the last moment, and whether the last of them had ended
+        :raises OSError: it cannot be emptied
+        """
+        counted_to, n_lines = self.offset, 0
+        for _ in range(COUNT_PASSES):
+            size = self.size_bytes()
+            n_lines += self.count_lines(size, start=counted_to)
+            counted_to = size
+        has_ended = os.pread(self._fd, 1, counted_to - 1) == b"\n"
+        self._empty()
+        return n_lines, has_ended
+
+    def begin_anew(self) -> None:
+        """Goes on at 0: the file was emptied."""
+        self.offset = self._freed = 0
+        # killed before it is noted, or if it cannot be: the size tells a later life that the noted place is gone
+        with contextlib.suppress(OSError):
+            self.note.begin_anew()
+
+    def _empty(self) -> None:
+        os.ftruncate(self._fd, 0)
+        self.begin_anew()
 
     def remove(self) -> None:
         """Removes the file with its note, and lets go of it. Where that fails the next life finds it dealt with."""
@@ -155,3 +215,12 @@ def punch_hole(fd: int, offset: int, length: int) -> bool:
         if ctypes.get_errno() != errno.EINTR:
             return False
     return True
+
+
+def first_data(fd: int) -> int:
+    """Where a file begins that may have been punched from its beginning on; 0 where that cannot be told."""
+    size = os.fstat(fd).st_size  # before the look: what is appended now is no hole
+    try:
+        return os.lseek(fd, 0, os.SEEK_DATA)
+    except OSError as error:
+        return size if error.errno == errno.ENXIO else 0

@@ -11,7 +11,7 @@ import os
 import select
 import threading
 import time
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Literal
 
 from arasul_supervisor.clock import rfc3339
@@ -28,6 +28,8 @@ LogFormat = Literal["console", "json"]
 LIMIT_BYTES: Final = 1024 * 1024
 READY_WAIT_MS: Final = 1_000
 BROKEN_PAUSE_S: Final = 1.0
+NOTE_DELAY_S: Final = 1.0  # dropped lines are said after this, if no line takes the note along before
+WAKE: Final = ""
 CONSOLE_PREFIX: Final = b"ollama | "
 PRIORITIES: Final = {
     "debug": "<7>",
@@ -54,7 +56,10 @@ def is_journal(environ: Mapping[str, str], fd: int = 1) -> bool:
 
 
 class StdoutWriter:
-    """A bounded queue and a thread that writes it. What does not fit is dropped, counted, and said afterwards."""
+    """A bounded queue and a thread that writes it. What does not fit is dropped, counted, and said afterwards.
+
+    It is said behind the next line that gets through, or a second after a reader is back.
+    """
 
     def __init__(
         self,
@@ -84,6 +89,7 @@ class StdoutWriter:
         self._dropped_before = 0  # dropped for want of room: by the callers only
         self._dropped_after = 0  # dropped for want of a reader: by the thread only
         self._told = 0
+        self._is_torn = False  # the last line has no end
         self._broken_until_mono = 0.0
         self._thread: threading.Thread | None = None
 
@@ -101,7 +107,7 @@ class StdoutWriter:
         """Takes one line of the daemon, without its end; one with a traceback in it is several for the journal."""
         if self.has_priorities:
             line = "\n".join(PRIORITIES[level] + part for part in line.split("\n"))
-        self._put(line, len(line) + 1, 1)
+        self._put(f"{line}\n", len(line) + 1, 1)
 
     def write_engine(self, block: LogBlock) -> None:
         """Takes lines of the engine; they are made ready by the thread."""
@@ -110,6 +116,8 @@ class StdoutWriter:
     def drop(self, n_lines: int) -> None:
         """Counts lines that the caller keeps from stdout in a flood."""
         self._dropped_before += n_lines
+        if self.dropped_lines - n_lines <= self._told and self._thread:
+            self._queue.put(WAKE)
 
     def close(self, *, timeout_s: float) -> None:
         """Writes what waits, for so long at most. A reader that does not read cannot hold us."""
@@ -125,7 +133,7 @@ class StdoutWriter:
 
     def _put(self, item: str | LogBlock, size: int, n_lines: int) -> None:
         if self._fd < 0 or self._given_bytes - self._taken_bytes + size > self._limit_bytes:
-            self._dropped_before += n_lines
+            self.drop(n_lines)
             return
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="stdout", daemon=True)
@@ -139,22 +147,36 @@ class StdoutWriter:
         self._queue.put(item)
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
+        while (item := self._next_item()) is not None:
+            if item == WAKE:
+                continue
             if isinstance(item, str):
-                self._write_all(item.encode(errors="replace") + b"\n", 1)
-                self._taken_bytes += len(item) + 1
+                self._write_all(item.encode(errors="replace"), 1)
+                self._taken_bytes += len(item)
             else:
                 self._write_all(self._render(item), item.n_lines)
                 self._taken_bytes += len(item.data)
+        self._write_all(b"", 0)
+
+    def _next_item(self) -> str | LogBlock | None:
+        """What to write next; while it is awaited, what was dropped is said."""
+        while self.dropped_lines > self._told:
+            try:
+                return self._queue.get(timeout=NOTE_DELAY_S)
+            except Empty:
+                self._write_all(b"", 0)
+        return self._queue.get()
 
     def _write_all(self, data: bytes, n_lines: int) -> None:
         if time.monotonic() < self._broken_until_mono:
             self._dropped_after += n_lines
             return
         n_dropped = self.dropped_lines
-        if n_dropped > self._told:
-            data += self._note(n_dropped - self._told)
-        view = memoryview(data)
+        start = b"\n" if self._is_torn else b""
+        note = self._note(n_dropped - self._told) if n_dropped > self._told else b""
+        if not data and not note:
+            return
+        view = memoryview(start + data + note)
         while view:
             try:
                 view = view[os.write(self._fd, view) :]
@@ -162,11 +184,14 @@ class StdoutWriter:
                 poll = select.poll()
                 poll.register(self._fd, select.POLLOUT)
                 poll.poll(READY_WAIT_MS)
-            except OSError:  # EPIPE: the reader is gone; a fifo may get another
+            except OSError:  # EPIPE: the reader is gone, a fifo may get another; ENOSPC: stdout is a file
                 self._broken_until_mono = time.monotonic() + BROKEN_PAUSE_S
-                self._dropped_after += max(1, data.count(b"\n", len(data) - len(view)))
+                written = len(start) + len(data) + len(note) - len(view)
+                self._dropped_after += data.count(b"\n", max(0, written - len(start)))
+                if written:
+                    self._is_torn = not (start + data + note)[:written].endswith(b"\n")
                 return
-        self._told = n_dropped
+        self._told, self._is_torn = n_dropped, False
 
     def _render(self, block: LogBlock) -> bytes:
         if self._log_format == "console" and not self.has_priorities:

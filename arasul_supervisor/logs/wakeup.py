@@ -30,13 +30,9 @@ class Wakeup:
         """
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
+        self._open_inotify = open_inotify
         self._watch: int | None = None
-        try:
-            self._fd = open_inotify()
-        except OSError:
-            self._fd = -1
-        if self._fd >= 0:
-            self._loop.add_reader(self._fd, self._drain)
+        self._fd = -1
 
     @property
     def is_blind(self) -> bool:
@@ -48,7 +44,7 @@ class Wakeup:
         if self._watch is not None:
             _libc().inotify_rm_watch(self._fd, self._watch)
             self._watch = None
-        if self._fd >= 0 and path:
+        if path and self._has_inotify():
             watch = _libc().inotify_add_watch(self._fd, os.fsencode(path), IN_MODIFY)
             self._watch = watch if watch >= 0 else None
 
@@ -75,6 +71,16 @@ class Wakeup:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+    def _has_inotify(self) -> bool:
+        """Tries again with each file: instances that were used up may have come free."""
+        if self._fd < 0:
+            try:
+                self._fd = self._open_inotify()
+            except OSError:
+                return False
+            self._loop.add_reader(self._fd, self._drain)
+        return True
 
     def _drain(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -74,8 +75,12 @@ def _run_model(argv: list[str]) -> NoReturn:
 
 
 def say(text: str, *, stream: str = "stderr") -> None:
-    """Write to the engine's log in one write."""
-    os.write(1 if stream == "stdout" else 2, text.encode())
+    """Write to the engine's log in one write; what a full disk does not take is lost, as with Ollama."""
+    try:
+        os.write(1 if stream == "stdout" else 2, text.encode())
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
 
 
 def _log(rest: str) -> None:
@@ -233,13 +238,13 @@ def _say_mode(mode: Mode) -> None:
 def _flood(mode: Mode) -> None:
     line_bytes, rate = int(mode.number("line_bytes", 100)), mode.number("mb_per_s", 0) * 1e6
     total = mode.number("total_mb", 0) * 1e6
-    fd = 1 if mode.text("stream", "stderr") == "stdout" else 2
     per_write = max(1, 65536 // line_bytes)
     begun, written, count = time.monotonic(), 0, 0
     while not total or written < total:
         lines = [f"flood {count + n:09d} ".ljust(line_bytes - 1, "x") for n in range(per_write)]
         count += per_write
-        written += os.write(fd, ("\n".join(lines) + "\n").encode())
+        say("\n".join(lines) + "\n", stream=mode.text("stream", "stderr"))
+        written += per_write * line_bytes
         ahead_s = written / rate - (time.monotonic() - begun) if rate else 0.0
         if ahead_s > 0:
             time.sleep(ahead_s)

@@ -1,4 +1,6 @@
-"""One life of the log's reading side, as a process that a test can kill: `log_copier.py FOLDER LIFE MAX_BYTES`.
+"""One life of the log's reading side, as a process that a test can kill: `log_copier.py FOLDER LIFE MAX_BYTES [N]`.
+
+Given N, it meets a file system without holes, and empties its spool from N bytes on.
 
 It goes on with what earlier lives left, then follows the spool of its own life, and says `begun` before. Like the
 daemon it ends by SIGTERM, having read what is left.
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arasul_supervisor.clock import SystemClock
+from arasul_supervisor.logs import spool
 from arasul_supervisor.logs.engine_log import EngineLog
 from arasul_supervisor.logs.public_log import PublicLog
 from arasul_supervisor.logs.spool import SpoolFolder
@@ -48,5 +51,12 @@ async def _copy(folder: Path, life: str, max_bytes: int) -> None:
     await asyncio.wait((task,))
 
 
+def _refuse_holes(empty_from_bytes: str) -> None:
+    spool.punch_hole = lambda *_: False
+    spool.PUNCH_BYTES = spool.EMPTY_FROM_BYTES = int(empty_from_bytes)  # type: ignore[misc]  # final elsewhere
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 4:
+        _refuse_holes(sys.argv[4])
     asyncio.run(_copy(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

@@ -8,99 +8,27 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import subprocess
-import sys
 import threading
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.errors import CannotRunHere
-from arasul_supervisor.logs.engine_log import EngineLog
 from arasul_supervisor.logs.follower import Follower
-from arasul_supervisor.logs.public_log import PublicLog
-from arasul_supervisor.logs.spool import SpoolFolder, SpoolReader, punch_hole
+from arasul_supervisor.logs.spool import SpoolFolder, SpoolReader
 from arasul_supervisor.logs.wakeup import open_inotify
+from tests.engine.log_ground import LIMIT_S, LogGround, append, can_punch, child_writes
 from tests.engine.public_log_files import older_files, whole_log
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from arasul_supervisor.logs.ring import LogBlock
-
-LIMIT_S = 10.0
 LOAD_FAILED = 'time=2026-11-23T07:32:48.871Z level=INFO source=sched.go:511 msg="Load failed" error="x"'
 
 
-class Passed:
-    """Keeps what is passed on."""
-
-    def __init__(self) -> None:
-        self.blocks: list[LogBlock] = []
-        self.n_dropped = 0
-
-    def write_engine(self, block: LogBlock) -> None:
-        self.blocks.append(block)
-
-    def drop(self, n_lines: int) -> None:
-        self.n_dropped += n_lines
-
-
-class Ground:
-    """One engine log in a folder of its own."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        lag_limit_bytes: int = 64 << 20,
-        inotify: Callable[[], int] = open_inotify,
-        max_bytes: int = 50 << 20,
-    ) -> None:
-        self.public = folder / "ollama.log"
-        self.spools = SpoolFolder(folder / "spool")
-        self.passed = Passed()
-        self.reports: list[tuple[str, dict[str, object]]] = []
-        self.log = EngineLog(
-            PublicLog(self.public, max_bytes=max_bytes, keep=1000, clock=SystemClock()),
-            self.passed,
-            clock=SystemClock(),
-            report=lambda event, **fields: self.reports.append((event, fields)),
-            lag_limit_bytes=lag_limit_bytes,
-            inotify=inotify,
-        )
-
-    def begin(self, generation: int, *, written: bytes = b"") -> Path:
-        spool = self.spools.path_for(generation)
-        append(spool, written)
-        self.log.follow(generation, spool)
-        return spool
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.log.run(), name="engine-log")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task], timeout=LIMIT_S)
-        assert task.cancelled(), task
-
-    async def until(self, is_so: Callable[[], bool]) -> None:
-        end = SystemClock().mono() + LIMIT_S
-        while not is_so():
-            assert SystemClock().mono() < end, "it did not come to pass"
-            await asyncio.sleep(0.005)
-
-    async def until_text(self, text: str) -> None:
-        await self.until(lambda: any(line.text == text for line in self.log.lines(1).lines))
-
-
 async def test_what_a_child_appends_is_public_kept_and_passed_on(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+    ground = LogGround(tmp_path)
     spool = ground.begin(1)
     async with ground.running():
         await child_writes(spool, "for n in range(20000): os.write(fd, b'line %d\\n' % n)")
@@ -113,7 +41,7 @@ async def test_what_a_child_appends_is_public_kept_and_passed_on(tmp_path: Path)
 
 
 async def test_a_secret_is_in_the_spool_alone_and_the_spool_is_closed_to_others(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+    ground = LogGround(tmp_path)
     line = b"HTTPS_PROXY:http://user:SECRET@host\n"
     spool = ground.begin(1, written=line)
     async with ground.running():
@@ -126,7 +54,7 @@ async def test_a_secret_is_in_the_spool_alone_and_the_spool_is_closed_to_others(
 
 
 async def test_a_generation_is_read_to_its_end_before_the_next_begins(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+    ground = LogGround(tmp_path)
     first = ground.begin(1, written=b"one\n" * 200_000 + b"Error: its last words")
     second = ground.begin(2, written=b"two\n")
     third = ground.begin(3, written=b"three\n")
@@ -139,7 +67,7 @@ async def test_a_generation_is_read_to_its_end_before_the_next_begins(tmp_path: 
 
 
 async def test_a_generation_that_never_started_is_passed_over(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+    ground = LogGround(tmp_path)
     ground.log.follow(1, ground.spools.path_for(1))
     ground.begin(2, written=b"two\n")
     async with ground.running():
@@ -148,7 +76,7 @@ async def test_a_generation_that_never_started_is_passed_over(tmp_path: Path) ->
 
 
 async def test_a_spool_that_appears_after_it_was_named_is_followed(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+    ground = LogGround(tmp_path)
     spool = ground.spools.path_for(1)
     ground.log.follow(1, spool)
     async with ground.running():
@@ -158,14 +86,14 @@ async def test_a_spool_that_appears_after_it_was_named_is_followed(tmp_path: Pat
 
 
 async def test_the_last_lines_are_there_before_they_were_read(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+    ground = LogGround(tmp_path)
     ground.begin(4, written=b"a\nb\nError: token=SECRETabc")
     assert ground.log.tail(2, generation=4) == ("b", "Error: token=[redacted]")
     assert ground.log.tail(2, generation=9) == ()
 
 
 async def test_lines_of_the_ring_and_unread_ones_join_without_a_gap(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+    ground = LogGround(tmp_path)
     spool = ground.begin(1, written=b"a\nb")
     async with ground.running():
         await ground.until_text("a")
@@ -179,7 +107,7 @@ async def test_without_inotify_the_spool_is_looked_at(tmp_path: Path, number: in
     def refuse() -> int:
         raise OSError(number, os.strerror(number))
 
-    ground = Ground(tmp_path, inotify=refuse)
+    ground = LogGround(tmp_path, inotify=refuse)
     spool = ground.begin(1)
     async with ground.running():
         append(spool, b"seen\n")
@@ -188,7 +116,7 @@ async def test_without_inotify_the_spool_is_looked_at(tmp_path: Path, number: in
 
 
 async def test_with_inotify_nothing_is_said_of_polling(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+    ground = LogGround(tmp_path)
     ground.begin(1, written=b"seen\n")
     async with ground.running():
         await ground.until_text("seen")
@@ -196,7 +124,7 @@ async def test_with_inotify_nothing_is_said_of_polling(tmp_path: Path) -> None:
 
 
 async def test_dots_without_an_end_are_shown_after_a_pause(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+    ground = LogGround(tmp_path)
     spool = ground.begin(1, written=b"....")
     async with ground.running():
         await ground.until_text("....")
@@ -206,7 +134,7 @@ async def test_dots_without_an_end_are_shown_after_a_pause(tmp_path: Path) -> No
 
 
 async def test_what_was_read_is_given_back_to_the_disk(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+    ground = LogGround(tmp_path)
     spool = ground.begin(1, written=b"x" * 99 + b"\n")
     size = 8_000_000
     async with ground.running():
@@ -219,7 +147,7 @@ async def test_what_was_read_is_given_back_to_the_disk(tmp_path: Path) -> None:
 
 
 async def test_a_reader_far_behind_skips_counts_and_says_so(tmp_path: Path) -> None:
-    ground = Ground(tmp_path, lag_limit_bytes=100_000)
+    ground = LogGround(tmp_path, lag_limit_bytes=100_000)
     n_lines = 30_000
     ground.begin(1, written=b"".join(b"line %05d\n" % n for n in range(n_lines)))
     async with ground.running():
@@ -232,7 +160,7 @@ async def test_a_reader_far_behind_skips_counts_and_says_so(tmp_path: Path) -> N
 
 
 async def test_a_reader_behind_spares_stdout_first_and_the_file_has_all(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+    ground = LogGround(tmp_path)
     lines = (b"x" * 99 + b"\n") * 120_000  # 12 MB: the first 4 of them are read more than 8 MiB behind
     ground.begin(1, written=lines)
     async with ground.running():
@@ -243,7 +171,7 @@ async def test_a_reader_behind_spares_stdout_first_and_the_file_has_all(tmp_path
 
 
 async def test_an_end_in_the_middle_of_a_flood_writes_what_was_read_once(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+    ground = LogGround(tmp_path)
     lines = b"".join(b"Error: %06d\n" % n for n in range(100_000))
     ground.begin(1, written=lines)
     async with ground.running():
@@ -267,7 +195,7 @@ async def test_a_write_that_queues_is_done_though_its_caller_is_cancelled() -> N
 
 
 async def test_findings_come_with_their_generation(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+    ground = LogGround(tmp_path)
     ground.begin(1, written=f"{LOAD_FAILED}\n{LOAD_FAILED}\n".encode())
     ground.begin(2, written=b"fine\n")
     async with ground.running():
@@ -284,7 +212,7 @@ async def test_findings_come_with_their_generation(tmp_path: Path) -> None:
 
 
 async def test_a_rotation_loses_no_line(tmp_path: Path) -> None:
-    ground = Ground(tmp_path, max_bytes=10_000)
+    ground = LogGround(tmp_path, max_bytes=10_000)
     spool = ground.begin(1)
     async with ground.running():
         await child_writes(spool, "for n in range(20000): os.write(fd, b'line %d\\n' % n)")
@@ -294,7 +222,7 @@ async def test_a_rotation_loses_no_line(tmp_path: Path) -> None:
 
 
 async def test_a_flood_leaves_the_loop_its_turns(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+    ground = LogGround(tmp_path)
     spool = ground.begin(1)
     turns = 0
     async with ground.running():
@@ -336,26 +264,3 @@ def test_a_spool_is_counted_without_being_read(tmp_path: Path) -> None:
     counted = reader.count_lines(4)
     reader.close()
     assert counted == 2
-
-
-def append(path: Path, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(fd, data)
-    os.close(fd)
-
-
-async def child_writes(spool: Path, statement: str) -> None:
-    """A child, as the engine is one, appends to the spool; waits for its end in a thread."""
-    code = (
-        f"import os; fd = os.open({str(spool)!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)\n{statement}"
-    )
-    command = [sys.executable, "-c", code]
-    await asyncio.to_thread(subprocess.run, command, check=True, timeout=LIMIT_S)
-
-
-def can_punch(folder: Path) -> bool:
-    fd = os.open(folder / "probe", os.O_RDWR | os.O_CREAT, 0o600)
-    os.write(fd, b"x" * 8192)
-    can = punch_hole(fd, 0, 4096)
-    os.close(fd)
-    return can

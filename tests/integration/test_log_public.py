@@ -5,29 +5,17 @@ from __future__ import annotations
 import gzip
 import os
 import stat
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from arasul_supervisor.logs.public_log import PublicLog
 from arasul_supervisor.logs.rotation import Rotation
+from tests.engine.log_ground import HandClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-class HandClock:
-    """A clock that the test turns."""
-
-    now = 0.0
-
-    def mono(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -40,22 +28,6 @@ def log(tmp_path: Path, clock: HandClock) -> Iterator[PublicLog]:
     log = PublicLog(tmp_path / "logs" / "ollama.log", max_bytes=20, keep=2, clock=clock)
     yield log
     log.close()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"FULL DISK NOT TESTED: a small tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_link_whose_target_is_still_to_be_made_is_followed(tmp_path: Path, clock: HandClock) -> None:
@@ -147,16 +119,6 @@ def test_rotations_faster_than_the_compression_lose_nothing(tmp_path: Path) -> N
     assert found == {f"log.{n}{'.gz' * (n > 1)}": b"%08d" % (100 - n) for n in range(1, 101)}
 
 
-def test_a_disk_without_room_for_the_packed_file_keeps_the_plain_one(small_disk: Path) -> None:
-    rotation = Rotation(3)
-    (small_disk / "log.1").write_bytes(os.urandom(40_000))
-    (small_disk / "log").write_bytes(b"x")
-    rotation.rotate(str(small_disk / "log"))
-    rotation.wait()
-    rotation.close()
-    assert {path.name: path.stat().st_size for path in small_disk.iterdir()} == {"log.1": 1, "log.2": 40_000}
-
-
 def test_after_a_copytruncate_the_size_is_counted_anew(
     log: PublicLog, tmp_path: Path, clock: HandClock
 ) -> None:
@@ -208,40 +170,6 @@ def test_a_truncation_by_the_operator_is_survived(log: PublicLog, tmp_path: Path
     os.truncate(path, 0)
     log.write(b"b\n")
     assert path.read_bytes() == b"b\n"
-
-
-def test_a_full_disk_loses_lines_counts_them_and_says_so_once(small_disk: Path, clock: HandClock) -> None:
-    path = small_disk / "ollama.log"
-    log = PublicLog(path, max_bytes=10**9, keep=2, clock=clock)
-    ballast = small_disk / "ballast"
-    log.write(b"first\n")
-    ballast.write_bytes(b"x" * 56 * 1024)
-    for _ in range(200):
-        log.write(b"y" * 99 + b"\n")
-    said_when_full = log.take_notices()
-    ballast.unlink()
-    log.write(b"again\n")
-    said_when_free = log.take_notices()
-    log.close()
-    lines = path.read_bytes().splitlines()
-    whole = lines.count(b"y" * 99)
-    assert lines[0] == b"first"
-    assert lines[-2:] == [
-        b"arasul-supervisor: %d lines of the engine are missing here: No space left on device"
-        % log.lost_lines,
-        b"again",
-    ]
-    assert 0 < log.lost_lines == 200 - whole
-    assert [len(said_when_full), len(said_when_free)] == [1, 1]
-
-
-def test_a_folder_that_cannot_be_is_said_once_and_never_raises(tmp_path: Path, clock: HandClock) -> None:
-    (tmp_path / "file").touch()
-    log = PublicLog(tmp_path / "file" / "ollama.log", max_bytes=20, keep=2, clock=clock)
-    log.write(b"a\n")
-    log.write(b"b\nc\n")
-    assert log.lost_lines == 3
-    assert len(log.take_notices()) == 1
 
 
 def test_a_pipe_in_the_place_of_the_file_neither_blocks_nor_rotates(tmp_path: Path, clock: HandClock) -> None:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arasul_supervisor.logs.resume import Position, PublicPart, SpoolNote, note_path, resume_position
+from arasul_supervisor.logs.resume import NOWHERE, Position, PublicPart, SpoolNote, note_path, resume_position
 from arasul_supervisor.logs.spool import SpoolFolder
 from tests.engine.daemon import REPOSITORY
+from tests.engine.log_ground import append
 from tests.engine.processes import wait_until
 from tests.engine.public_log_files import whole_log
 
@@ -41,7 +43,7 @@ def test_without_a_note_a_spool_is_read_from_its_beginning(tmp_path: Path) -> No
         pytest.param(PART, 500, (BEFORE, 0), id="killed before the write"),
         pytest.param(PART, 8500, (AFTER, 0), id="killed after the write"),
         pytest.param(PART, 4500, (BEFORE, 4000), id="killed within the write"),
-        pytest.param(PART, 100, (BEFORE, 0), id="truncated by an operator since"),
+        pytest.param(PART, 100, (AFTER, 0), id="truncated by an operator since"),
         pytest.param(PublicPart(1, 2, 0, 3000, 5000, 8000), 0, (BEFORE, 3000), id="killed after a rotation"),
         pytest.param(PublicPart(1, 2, 0, 3000, 5000, 8000), 5000, (AFTER, 0), id="all parts were written"),
     ],
@@ -65,6 +67,7 @@ def test_a_note_that_cannot_be_read_is_no_note(tmp_path: Path, text: str) -> Non
 
 
 def test_a_newer_note_takes_the_place_of_the_older(tmp_path: Path) -> None:
+    note(tmp_path / "spool", PART)
     noted = SpoolNote(tmp_path / "spool")
     noted.write(Position(10**12), Position(10**12 + 5), PART)
     noted.write(BEFORE, AFTER, PART)
@@ -72,7 +75,33 @@ def test_a_newer_note_takes_the_place_of_the_older(tmp_path: Path) -> None:
     assert resume_position(tmp_path / "spool", {(1, 2): 500}) == (BEFORE, 0)
 
 
+@pytest.mark.parametrize("size", [0, 8999], ids=["empty", "with new lines"])
+def test_a_spool_that_was_emptied_after_it_was_copied_is_read_from_its_beginning(
+    tmp_path: Path, size: int
+) -> None:
+    note(tmp_path / "spool", PART)
+    os.truncate(tmp_path / "spool", size)
+    assert resume_position(tmp_path / "spool", {(1, 2): 8500}) == (Position(0, 0, 1), 0)
+
+
+def test_a_spool_that_was_emptied_by_us_and_filled_again_is_read_from_its_beginning(tmp_path: Path) -> None:
+    noted = SpoolNote(tmp_path / "spool")
+    noted.write(BEFORE, AFTER, PART)
+    noted.begin_anew()
+    noted.close()
+    (tmp_path / "spool").write_bytes(bytes(20_000))
+    assert resume_position(tmp_path / "spool", {(1, 2): 8500}) == (Position(0, 0, 1), 0)
+
+
+def test_lines_that_were_given_up_are_not_read_again(tmp_path: Path) -> None:
+    note(tmp_path / "spool", NOWHERE)
+    assert resume_position(tmp_path / "spool", {(1, 2): 8500}) == (AFTER, 0)
+
+
 def note(spool: Path, part: PublicPart) -> None:
+    """A note beside a spool of 9000 bytes."""
+    spool.touch()
+    os.truncate(spool, AFTER.raw)
     noted = SpoolNote(spool)
     noted.write(BEFORE, AFTER, part)
     noted.close()
@@ -91,6 +120,7 @@ def test_leftovers_are_the_spools_of_other_lives_the_oldest_first(tmp_path: Path
 def test_a_note_whose_spool_is_gone_is_removed(tmp_path: Path) -> None:
     spool = SpoolFolder(tmp_path / "spool", life="a").path_for(1)
     note(spool, PART)
+    spool.unlink()
     SpoolFolder(tmp_path / "spool", life="b").leftovers()
     assert list((tmp_path / "spool").iterdir()) == []
 
@@ -118,6 +148,41 @@ def test_no_line_is_lost_or_doubled_when_the_reader_is_killed_again_and_again(
     assert list((tmp_path / "spool").iterdir()) == []
 
 
+@pytest.mark.timeout(120)
+def test_no_line_is_lost_or_doubled_when_a_spool_without_holes_is_emptied_by_readers_that_are_killed(
+    tmp_path: Path, rng: random.Random
+) -> None:
+    expected: list[bytes] = []
+    n_emptied = 0
+    for life in range(40):
+        spool = SpoolFolder(tmp_path / "spool", life=f"{life:04}").path_for(1)
+        spool.touch()
+        os.utime(spool, (life, life))
+        copier = start_copier(tmp_path, f"{life:04}", empty_from_bytes=20_000)
+        killer = threading.Timer(0.02 + rng.random() * 0.1, copier.kill)
+        killer.start()
+        while copier.poll() is None:  # in bursts: nothing is written while the reader looks and empties
+            lines = [line_of(len(expected) + n, rng) for n in range(150)]  # some 30 kB
+            expected += lines
+            append(spool, b"".join(line + b"\n" for line in lines))
+            wait_until(partial(is_empty_or_dead, spool, copier), limit_s=20, what="emptied, or killed")
+            n_emptied += spool.stat().st_size == 0
+        killer.join()
+    SpoolFolder(tmp_path / "spool", life="last").path_for(1).touch()
+    last = start_copier(tmp_path, "last", empty_from_bytes=20_000)
+    wait_until(lambda: left(tmp_path) == {"engine-last-1.log"}, limit_s=20, what="all spools are read")
+    last.send_signal(signal.SIGTERM)
+    last.wait(20)
+    assert whole_log(tmp_path).splitlines() == [shown(line) for line in expected]
+    assert n_emptied > 40
+
+
+def is_empty_or_dead(spool: Path, copier: subprocess.Popen[bytes]) -> bool:
+    """Emptied and noted: in between a real engine would have to write 64 MiB to mislead the next life."""
+    is_noted = spool.stat().st_size == 0 and note_path(spool).read_bytes().split()[3:4] == [b"0"]
+    return is_noted or copier.poll() is not None
+
+
 def only_left(folder: Path, spool: Path) -> bool:
     return left(folder) == {spool.name}
 
@@ -133,10 +198,11 @@ def shown(line: bytes) -> bytes:
     return line.replace(b"user:password", b"[redacted]")
 
 
-def start_copier(folder: Path, life: str) -> subprocess.Popen[bytes]:
+def start_copier(folder: Path, life: str, *, empty_from_bytes: int | None = None) -> subprocess.Popen[bytes]:
+    without_holes = [] if empty_from_bytes is None else [str(empty_from_bytes)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     copier = subprocess.Popen(
-        [sys.executable, str(COPIER), str(folder), life, str(200_000)],
+        [sys.executable, str(COPIER), str(folder), life, str(200_000), *without_holes],
         env=environment,
         stdout=subprocess.PIPE,
     )

@@ -16,9 +16,11 @@ from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.logs.meaning import classify
 from arasul_supervisor.logs.ring import LogBlock
 from arasul_supervisor.logs.stdout import StdoutWriter, is_journal
+from tests.engine.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 LIMIT_S = 10.0
 
@@ -72,18 +74,80 @@ def test_a_full_pipe_holds_nobody_and_the_dropped_lines_are_said_when_it_is_read
     took_s = time.monotonic() - began
     assert took_s < 2.0
     assert writer.dropped_lines > 4_000
-    read = b""
-    while _noted_lines(read) != writer.dropped_lines:
-        writer.write("one more line")  # what was dropped is said behind the next line that gets through
-        read += pipe.read_until(lambda part: part.endswith(b"\n"))
-    assert writer.dropped_lines > 0
+    pipe.read_until(lambda read: _noted_lines(read) == writer.dropped_lines)
     pipe.close_reader()
     writer.close(timeout_s=LIMIT_S)
 
 
 def _noted_lines(read: bytes) -> int:
-    notes = [json.loads(line) for line in read.splitlines() if line.startswith(b"{")]
+    notes = [json.loads(line) for line in read.split(b"\n")[:-1] if line.startswith(b"{")]
     return sum(note["lines"] for note in notes)
+
+
+def test_what_was_dropped_is_said_soon_after_the_reader_is_back_though_no_line_follows(pipe: Pipe) -> None:
+    writer = StdoutWriter(log_format="json", clock=SystemClock(), fd=pipe.write_fd, limit_bytes=10_000)
+    writer.write("x" * 9_000)  # larger than the pipe: its writer sits there
+    writer.write("y" * 9_000)
+    read = pipe.read_until(lambda read: _noted_lines(read) == 1)
+    writer.close(timeout_s=LIMIT_S)
+    assert read.startswith(b"x" * 9_000 + b"\n{")
+    assert writer.dropped_lines == 1
+
+
+def test_what_the_caller_keeps_back_is_said_though_no_line_follows(pipe: Pipe) -> None:
+    writer = StdoutWriter(log_format="json", clock=SystemClock(), fd=pipe.write_fd)
+    writer.write("a line")
+    writer.drop(7)
+    read = pipe.read_until(lambda read: _noted_lines(read) == 7)
+    writer.close(timeout_s=LIMIT_S)
+    assert read.startswith(b"a line\n{")
+
+
+def test_what_was_dropped_is_said_at_the_end(pipe: Pipe) -> None:
+    writer = StdoutWriter(log_format="json", clock=SystemClock(), fd=pipe.write_fd)
+    writer.write("a line")
+    writer.drop(7)
+    writer.close(timeout_s=LIMIT_S)
+    assert _noted_lines(os.read(pipe.read_fd, 4096)) == 7
+
+
+def test_a_new_reader_of_a_fifo_hears_what_was_dropped_before_it_came(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    first_reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    write_fd = os.open(fifo, os.O_WRONLY)
+    writer = StdoutWriter(log_format="json", clock=SystemClock(), fd=write_fd)
+    os.close(first_reader)
+    writer.write("nobody reads this")
+    wait_until(lambda: writer.dropped_lines == 1, limit_s=LIMIT_S, what="the line is dropped")
+    with fifo.open("rb", buffering=0) as reader:
+        note = reader.readline()
+    writer.close(timeout_s=LIMIT_S)
+    os.close(write_fd)
+    assert _noted_lines(note) == 1
+    assert writer.dropped_lines == 1
+
+
+def test_on_a_full_disk_a_cut_line_gets_an_end_before_the_note(small_disk: Path) -> None:
+    with (small_disk / "out").open("wb") as out:
+        writer = StdoutWriter(log_format="console", clock=SystemClock(), fd=out.fileno())
+    ballast = small_disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        file.write(bytes(60 * 1024))
+    writer.write("x" * 9_000)
+    wait_until(lambda: writer.dropped_lines == 1, limit_s=LIMIT_S, what="the disk is full")
+    ballast.unlink()
+    wait_until(
+        lambda: b"lines dropped" in (small_disk / "out").read_bytes(), limit_s=LIMIT_S, what="the note"
+    )
+    writer.write("next")
+    writer.close(timeout_s=LIMIT_S)
+    cut, note, last = (small_disk / "out").read_bytes().splitlines()
+    assert (cut.strip(b"x"), note, last) == (
+        b"",
+        b"arasul-supervisor: 1 lines dropped: stdout was not read fast enough",
+        b"next",
+    )
 
 
 def test_closing_waits_no_longer_than_told_for_a_reader_that_does_not_read() -> None:

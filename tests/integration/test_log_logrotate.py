@@ -1,0 +1,76 @@
+"""Guards that an operator's logrotate, by rename or by copytruncate, costs and doubles no line while lines flow.
+
+Apart from copytruncate's own gap: what is written between its copy and its truncation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.engine.log_ground import LogGround, child_writes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+N_LINES = 60_000
+FLOW = (
+    "import time\n"
+    f"for n in range(0, {N_LINES}, 20):\n"
+    "    os.write(fd, b''.join(b'line %d\\n' % m for m in range(n, n + 20)))\n"
+    "    time.sleep(0.0015)"
+)
+EXPECTED = b"".join(b"line %d\n" % n for n in range(N_LINES))
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["with SIGHUP", "without"])
+async def test_rotations_by_rename_while_lines_flow_lose_and_double_nothing(
+    tmp_path: Path, is_told: bool
+) -> None:
+    ground = LogGround(tmp_path)
+    spool = ground.begin(1)
+    moved: list[Path] = []
+    async with ground.running():
+        flow = asyncio.create_task(child_writes(spool, FLOW))
+        for number in range(3):
+            await ground.until(lambda: ground.public.exists() and ground.public.stat().st_size > 20_000)
+            moved.append(tmp_path / f"moved-{number}")
+            os.rename(ground.public, moved[-1])
+            if is_told:
+                ground.log.reopen()
+            elif number == 1:
+                ground.public.touch(mode=0o640)  # logrotate's `create`
+        await flow
+        await ground.until(lambda: ground.log.lines(0).next == N_LINES)
+    assert all(part.stat().st_size > 20_000 for part in moved)
+    assert b"".join(part.read_bytes() for part in [*moved, ground.public]) == EXPECTED
+
+
+async def test_a_copytruncate_while_lines_flow_doubles_nothing_and_loses_only_its_own_gap(
+    tmp_path: Path,
+) -> None:
+    ground = LogGround(tmp_path)
+    spool = ground.begin(1)
+    copies, gaps = [], []
+    async with ground.running():
+        flow = asyncio.create_task(child_writes(spool, FLOW))
+        for number in range(3):
+            await ground.until(lambda: ground.public.exists() and ground.public.stat().st_size > 20_000)
+            copy = tmp_path / f"copy-{number}"
+            shutil.copyfile(ground.public, copy)
+            size = os.stat(ground.public).st_size
+            os.truncate(ground.public, 0)
+            copies.append(copy.read_bytes())
+            gaps.append(size - len(copies[-1]))
+        await flow
+        await ground.until(lambda: ground.log.lines(0).next == N_LINES)
+    parts = [*copies, ground.public.read_bytes()]
+    numbers = [int(n) for part in parts for n in re.findall(rb"^line (\d+)\n", part, re.MULTILINE)]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == N_LINES - 1
+    assert all(part.startswith(b"line ") for part in parts)

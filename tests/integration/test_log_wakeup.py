@@ -1,0 +1,105 @@
+"""Guards that the raw log is followed by inotify alone while it works, and all the same where it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from arasul_supervisor.logs import wakeup
+from arasul_supervisor.logs.spool import SpoolReader
+from arasul_supervisor.logs.wakeup import open_inotify
+from tests.engine.log_ground import LogGround, append
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+IN_MOVE_SELF = 0x800
+NO_WATCH_LEFT = -1
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[SpoolReader]:
+    """Grows by one whenever the size of a spool is looked at."""
+    looks: list[SpoolReader] = []
+    really: Callable[[SpoolReader], int] = SpoolReader.size_bytes
+
+    def count(reader: SpoolReader) -> int:
+        looks.append(reader)
+        return really(reader)
+
+    monkeypatch.setattr(SpoolReader, "size_bytes", count)
+    return looks
+
+
+async def test_while_inotify_works_an_idle_engine_is_looked_at_once_a_second(
+    tmp_path: Path, looks: list[SpoolReader]
+) -> None:
+    ground = LogGround(tmp_path)
+    ground.begin(1, written=b"here\n")
+    async with ground.running():
+        await ground.until_text("here")
+        await asyncio.sleep(1.2)  # until the reading of that line is over, its flush and its look included
+        looks.clear()
+        await asyncio.sleep(4.0)
+        n_looks = len(looks)
+    assert 3 <= n_looks <= 5
+
+
+async def test_without_inotify_an_idle_engine_is_looked_at_often(
+    tmp_path: Path, looks: list[SpoolReader]
+) -> None:
+    ground = LogGround(tmp_path, inotify=refuse)
+    ground.begin(1)
+    async with ground.running():
+        await ground.until(lambda: len(looks) > 20)
+    assert ground.reports[0][0] == "engine_log_polled"
+
+
+async def test_where_no_watch_is_left_the_spool_is_looked_at_often_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: list[SpoolReader]
+) -> None:
+    monkeypatch.setattr(wakeup, "IN_MODIFY", 0)  # EINVAL here, ENOSPC where max_user_watches are used up
+    ground = LogGround(tmp_path)
+    spool = ground.begin(1)
+    async with ground.running():
+        append(spool, b"seen\n")
+        await ground.until_text("seen")
+        await ground.until(lambda: len(looks) > 20)
+    assert [event for event, _ in ground.reports] == ["engine_log_polled"]
+
+
+async def test_an_inotify_that_never_fires_as_on_nfs_is_made_up_for_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeup, "IN_MODIFY", IN_MOVE_SELF)
+    ground = LogGround(tmp_path)
+    spool = ground.begin(1, written=b"first\n")
+    async with ground.running():
+        await ground.until_text("first")
+        append(spool, b"second\n")
+        await ground.until_text("second")
+    assert ground.reports == []
+
+
+async def test_with_the_next_engine_inotify_is_tried_again(tmp_path: Path, looks: list[SpoolReader]) -> None:
+    answers = [refuse, open_inotify]
+    ground = LogGround(tmp_path, inotify=lambda: answers.pop(0)())
+    ground.begin(1, written=b"first\n")
+    async with ground.running():
+        await ground.until_text("first")
+        ground.begin(2, written=b"second\n")
+        await ground.until_text("second")
+        await asyncio.sleep(1.2)
+        looks.clear()
+        await asyncio.sleep(2.0)
+        n_looks = len(looks)
+    assert n_looks <= 3
+
+
+def refuse() -> int:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
