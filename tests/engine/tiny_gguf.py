@@ -20,13 +20,14 @@ N_SPECIAL = len(TOKENS) - len(LETTERS)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a model is made of. Sizes are F32; the context is 2048 tokens."""
+    """What a model is made of. Sizes are F32."""
 
     embedding: int = 64
     blocks: int = 2
     heads: int = 4
     heads_kv: int = 2
     feed_forward: int = 128
+    context: int = 2048  # tokens, at most
     seed: int = 1
     architecture: str = "llama"
     left_out: tuple[str, ...] = ()  # keys or tensors, by their names in the file
@@ -46,6 +47,7 @@ GARBAGE = Shape(speaks_letters=False)
 WITHOUT_TOKENS = Shape(left_out=("tokenizer.ggml.tokens",))
 WITHOUT_TENSOR = Shape(left_out=("blk.1.ffn_up.weight",))
 WITHOUT_BLOCK_COUNT = Shape(left_out=("llama.block_count",))  # ends a server of the older generation
+ENDLESS = Shape(context=2**30)  # 256 B a token: a full context is 256 GiB, more than any test machine has
 UNKNOWN_ARCHITECTURE = Shape(architecture="nosucharch")
 
 
@@ -76,7 +78,7 @@ def write_cut(path: Path, *, size_bytes: int, shape: Shape = NORMAL) -> Path:
 def _add_keys(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_name("tiny")
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    writer.add_context_length(2048)
+    writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.embedding)
     writer.add_block_count(shape.blocks)
     writer.add_feed_forward_length(shape.feed_forward)
