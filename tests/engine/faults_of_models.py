@@ -85,11 +85,14 @@ def signal_while_loading(ground: Ground, number: signal.Signals) -> None:
     ground.generate()
 
 
-def stall_load(ground: Ground) -> None:
-    """The runner stands still as soon as it is there, until Ollama gives up on it."""
-    body = {"model": "tiny", "prompt": "a", "stream": False, "options": {"num_predict": 4}}
-    with ground.meanwhile("POST", "/api/generate", body):
-        ground.signal_runner(signal.SIGSTOP)
+def stall_load(ground: Ground, after_s: float) -> None:
+    """The runner stands still so long after it appeared; the client waits ten seconds. 128 MB load in 0.3 s."""
+    ground.install("slow", tiny_gguf.SLOW)
+    body = {"model": "slow", "prompt": "a", "stream": False, "options": {"num_predict": 4}}
+    with ground.meanwhile("POST", "/api/generate", body, timeout_s=10):
+        runner = ground.wait_runner()
+        time.sleep(after_s)
+        os.kill(runner, signal.SIGSTOP)
     ground.generate()
 
 
@@ -119,6 +122,13 @@ MODEL_FAULTS = {
     "gguf_without_tokens": Fault(partial(load_shape, shape=tiny_gguf.WITHOUT_TOKENS)),
     "gguf_without_tensor": Fault(partial(load_shape, shape=tiny_gguf.WITHOUT_TENSOR)),
     "gguf_without_block_count": Fault(partial(load_shape, shape=tiny_gguf.WITHOUT_BLOCK_COUNT)),
+    "assert_in_load": Fault(partial(load_shape, shape=tiny_gguf.MORE_KV_HEADS)),
+    # llama.cpp asks a debugger for its backtrace, where there is one
+    "assert_without_debugger": Fault(
+        partial(load_shape, shape=tiny_gguf.MORE_KV_HEADS), variables(PATH="/nowhere")
+    ),
+    "assert_in_computation": Fault(partial(load_shape, shape=tiny_gguf.NEGATIVE_EPSILON)),
+    "assert_in_answer": Fault(partial(load_shape, shape=tiny_gguf.WITHOUT_CONTEXT), family="0.34"),
     "gguf_cut_in_tensors": Fault(partial(load_cut, size_bytes=200_000)),
     "gguf_cut_in_header": Fault(partial(load_cut, size_bytes=3_000)),
     "gguf_empty": Fault(partial(load_cut, size_bytes=0)),
@@ -132,6 +142,8 @@ MODEL_FAULTS = {
     "runner_killed_while_loading": Fault(partial(signal_while_loading, number=signal.SIGKILL)),
     "runner_segfaulted_while_loading": Fault(partial(signal_while_loading, number=signal.SIGSEGV)),
     "runner_aborted_while_loading": Fault(partial(signal_while_loading, number=signal.SIGABRT)),
-    "load_stalled": Fault(stall_load, variables(OLLAMA_LOAD_TIMEOUT="5s")),
+    "load_stalled": Fault(partial(stall_load, after_s=0.1), variables(OLLAMA_LOAD_TIMEOUT="5s")),
+    # ≤ 0.29 has no limit on what comes before the load proper
+    "load_stalled_at_once": Fault(partial(stall_load, after_s=0), variables(OLLAMA_LOAD_TIMEOUT="5s")),
     "client_left_while_loading": Fault(leave_while_loading),
 }

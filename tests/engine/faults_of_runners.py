@@ -52,14 +52,17 @@ def delete_while_loaded(ground: Ground) -> None:
 
 
 def fill_queue(ground: Ground) -> None:
-    """More requests than the queue holds, behind a runner that stands still in the middle of an answer."""
-    body = {"model": "tiny", "prompt": "a", "stream": False, "options": {"num_predict": 4}}
-    with contextlib.ExitStack() as waiting, ground.answering(n_tokens=2000):
+    """More loads than the queue holds, behind one that stands still; requests for loaded models pass the queue by."""
+    ground.install("other", tiny_gguf.OTHER)
+    tiny, other = (
+        {"model": model, "prompt": "a", "options": {"num_predict": 4}} for model in ("tiny", "other")
+    )
+    with contextlib.ExitStack() as waiting:
+        waiting.enter_context(ground.meanwhile("POST", "/api/generate", tiny))
         runner = ground.wait_runner()
-        waiting.callback(os.kill, runner, signal.SIGCONT)
         os.kill(runner, signal.SIGSTOP)
-        for _ in range(8):
-            waiting.enter_context(ground.meanwhile("POST", "/api/generate", body))
+        for _ in range(6):
+            waiting.enter_context(ground.meanwhile("POST", "/api/generate", other, timeout_s=10))
             time.sleep(0.1)
         os.kill(runner, signal.SIGCONT)
 
@@ -89,6 +92,19 @@ def embed_with_chat_model(ground: Ground) -> None:
     ground.request("POST", "/api/embed", {"model": "tiny", "input": "abc"})
 
 
+def ask_in_small_batches(ground: Ground) -> None:
+    """One option of a request ends the runner of a good model."""
+    ground.generate(options={"num_batch": 1})
+
+
+def ask_with_unknown_tokens(ground: Ground) -> None:
+    """One field of a request ends the whole server of the older generation."""
+    ground.request(
+        "POST", "/api/generate", {"model": "tiny", "prompt": "a", "stream": False, "context": [-1]}
+    )
+    ground.request("GET", "/api/version")
+
+
 def signal_server(ground: Ground, number: signal.Signals) -> None:
     """The server ends in the middle of an answer."""
     with ground.answering():
@@ -106,6 +122,8 @@ RUNNER_FAULTS = {
     "repeat_limit": Fault(repeat),
     "garbage_output": Fault(speak_garbage),
     "embed_refused": Fault(embed_with_chat_model),
+    "assert_by_request": Fault(ask_in_small_batches, family="0.34"),
+    "context_of_unknown_tokens": Fault(ask_with_unknown_tokens),
     "server_killed": Fault(partial(signal_server, number=signal.SIGKILL)),
     "server_segfaulted": Fault(partial(signal_server, number=signal.SIGSEGV)),
     "server_quit": Fault(partial(signal_server, number=signal.SIGQUIT)),
