@@ -20,13 +20,15 @@ N_SPECIAL = len(TOKENS) - len(LETTERS)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a model is made of. Sizes are F32; the context is 2048 tokens."""
+    """What a model is made of. Sizes are F32."""
 
     embedding: int = 64
     blocks: int = 2
     heads: int = 4
     heads_kv: int = 2
     feed_forward: int = 128
+    context: int = 2048  # tokens, at most
+    epsilon: float = 1e-5
     seed: int = 1
     architecture: str = "llama"
     left_out: tuple[str, ...] = ()  # keys or tensors, by their names in the file
@@ -46,6 +48,10 @@ GARBAGE = Shape(speaks_letters=False)
 WITHOUT_TOKENS = Shape(left_out=("tokenizer.ggml.tokens",))
 WITHOUT_TENSOR = Shape(left_out=("blk.1.ffn_up.weight",))
 WITHOUT_BLOCK_COUNT = Shape(left_out=("llama.block_count",))  # ends a server of the older generation
+ENDLESS = Shape(context=2**30)  # 256 B a token: a full context is 256 GiB, more than any test machine has
+WITHOUT_CONTEXT = Shape(context=0)  # ≥ 0.30 asserts at the first answer
+MORE_KV_HEADS = Shape(heads=2, heads_kv=4)  # asserts while it is loaded
+NEGATIVE_EPSILON = Shape(epsilon=-1.0)  # asserts at the first computation: ≥ 0.30 loading, ≤ 0.29 answering
 UNKNOWN_ARCHITECTURE = Shape(architecture="nosucharch")
 
 
@@ -76,13 +82,13 @@ def write_cut(path: Path, *, size_bytes: int, shape: Shape = NORMAL) -> Path:
 def _add_keys(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_name("tiny")
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    writer.add_context_length(2048)
+    writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.embedding)
     writer.add_block_count(shape.blocks)
     writer.add_feed_forward_length(shape.feed_forward)
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.heads_kv)
-    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_layer_norm_rms_eps(shape.epsilon)
     writer.add_rope_dimension_count(shape.embedding // shape.heads)
     writer.add_tokenizer_model("llama")
     writer.add_token_list(TOKENS)
