@@ -1,0 +1,1 @@
+"""Measurements of the whole program, side by side with others: `python -m bench`."""

@@ -1,0 +1,16 @@
+"""Guards that the lines of ordinary work pass the prefilter by: what it costs decides how fast a flood is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from arasul_supervisor.logs.prefilter import candidate_lines
+
+SESSION = Path(__file__).parents[2] / "bench" / "engine_session.log"
+
+
+def test_of_a_recorded_load_with_its_answers_only_the_load_is_looked_at() -> None:
+    session = SESSION.read_bytes()
+    looked_at = [session[start:end] for start, end in candidate_lines(session)]
+    assert looked_at
+    assert all(b'"llama-server started in ' in line for line in looked_at)
