@@ -24,6 +24,12 @@ Modes of the process (with the default of each option in brackets):
     storm       width[4] escape[0] life_s[20]   chains of processes that fork a successor and die, for ever
     runners                             a child `… runner --model <blob> --port N` for each loaded model
     flood       mb_per_s[0: unlimited] total_mb[0: endless] line_bytes[100] stream[stderr | stdout]
+    replay      file[] total_mb[100] mb_per_s[0: unlimited] ahead_mb[0: unbounded] write_kib[64]
+                sow[] sow_mb[10] sow_s[0] sow_count[0] over[replay over] note[] core[]
+                                        writes that file's lines again and again, on that core; a line of the file
+                                        `sow` after so many megabytes, or after about so many seconds, until so
+                                        many are sown; `ahead_mb`: waits while so much is not freed by who follows;
+                                        `note`: a file for the times of all that
     eat         mb[512] after_s[0] who[self | child]        takes that much memory, a child 1.5 s after its start
     say         text[] file[] after_s[0] stream[stderr]     writes that line, or all that is in the file
 

@@ -16,6 +16,7 @@ from tests.engine import fake_children
 from tests.engine.fake_api import FakeApi, RunnerApi
 from tests.engine.fake_http import serve_connections
 from tests.engine.fake_modes import Mode, Orders
+from tests.engine.fake_replay import Replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -208,6 +209,8 @@ def _watch_control(orders: Orders, port: int) -> NoReturn:
 def _talk(mode: Mode) -> None:
     if mode.name == "flood":
         threading.Thread(target=_flood, args=(mode,), daemon=True).start()
+    if mode.name == "replay":
+        threading.Thread(target=Replay(mode).run, daemon=True).start()
     if mode.name == "say":
         _later(mode.number("after_s", 0), lambda: _say_mode(mode))
     if mode.name == "eat":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import subprocess
@@ -174,6 +175,26 @@ def test_a_flood_floods(start: Callable[[str], Running]) -> None:
     running = start("flood,total_mb=20").wait_ready()
 
     wait_until(lambda: running.log.stat().st_size >= 20_000_000, limit_s=10, what="20 MB are written")
+
+
+def test_a_replay_repeats_whole_lines_and_sows_others_among_them(
+    start: Callable[[str], Running], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("one\ntwo two\n")
+    (tmp_path / "sow").write_text("sown {n} at {mono_ns}\n")
+    files = f"file={tmp_path / 'file'},sow={tmp_path / 'sow'},note={tmp_path / 'note'}"
+    running = start(f"replay,{files},total_mb=1,sow_mb=0.1,over=the end").wait_ready()
+    wait_until((tmp_path / "note").exists, limit_s=10, what="the replay is over")
+
+    lines = running.log.read_text().splitlines()
+    replayed = lines[lines.index("one") : lines.index("the end")]
+    noted = json.loads((tmp_path / "note").read_text())
+
+    assert {line for line in replayed if not line.startswith(("sown", "time="))} == {"one", "two two"}
+    sown = [line for line in replayed if line.startswith("sown")]
+    assert sown == [f"sown {n} at {at_ns}" for n, at_ns in enumerate(noted["sown_ns"])]
+    assert len(sown) == 10  # 1 MB / 0.1 MB
+    assert noted["bytes"] >= 1_000_000
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,267 @@
+"""A flood of recorded lines below the whole daemon: how fast it is copied, and what that costs everybody else.
+
+The daemon runs on one core, the engine, the reader of the daemon's stdout and the probe on the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bench.figures import Figure, Goal, Outcome, percentile
+from bench.machine import REPOSITORY
+from bench.rule_lines import MARK, sowing_text, sown_outcomes
+from bench.subject import MemoryWatch, health_probe, ready_daemon, wait_for
+
+if TYPE_CHECKING:
+    from bench.subject import Subject
+
+SESSION: Final = Path(__file__).with_name("engine_session.log")
+FULL_MB: Final = 1000
+QUICK_MB: Final = 100
+LIMIT_S: Final = 180.0
+SETTLE_S: Final = 2.0
+TAIL_BYTES: Final = 4096
+MIB: Final = 1 << 20
+OVER: Final = b"replay over\n"
+"""The last line of a replay."""
+COUNTED: Final = re.compile(r"(\w+) x(\d+)")
+
+AT_LEAST_100: Final = Goal(">=", 100)
+FLAT: Final = Goal("<=", 10)
+IN_50_MS: Final = Goal("<=", 50)
+NONE: Final = Goal("==", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """One way to flood. `pace` is in the words of the fake engine's `replay`."""
+
+    name: str
+    pace: str
+    is_read: bool = True
+    is_goal: bool = True
+    """Whether the goals hold here: a writer without bounds is faster than any reader, and lines are skipped."""
+
+
+FLOODS: Final = (
+    Flood("as fast as it is copied", "ahead_mb=32"),
+    Flood("100 MB/s", "mb_per_s=100"),
+    Flood("100 MB/s, stdout /dev/null", "mb_per_s=100", is_read=False),
+    Flood("unthrottled", "mb_per_s=0", is_goal=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the engine noted: instants and durations in nanoseconds of the monotonic clock."""
+
+    began_ns: int
+    ended_ns: int
+    bytes: int
+    write_ns: list[int]
+    sown_ns: list[int]
+
+    @property
+    def mb_per_s(self) -> float:
+        """How fast it wrote."""
+        return self.bytes / (self.ended_ns - self.began_ns) * 1e3
+
+    def write_ms(self) -> list[float]:
+        """How long each write took."""
+        return [ns / 1e6 for ns in self.write_ns]
+
+
+def measure(*, is_quick: bool) -> Outcome:
+    """Each flood of 1 GB (quick: 100 MB), beside the same writer whose file nobody follows."""
+    total_mb = QUICK_MB if is_quick else FULL_MB
+    outcome = Outcome()
+    core = min(os.sched_getaffinity(0)) if len(os.sched_getaffinity(0)) > 1 else None
+    everywhere = os.sched_getaffinity(0)
+    if core is None:
+        outcome.remarks.append("one core only: daemon, engine and probe share it")
+    else:
+        outcome.remarks.append(
+            f"daemon on core {core} alone, engine, stdout's reader and probe on the others"
+        )
+        os.sched_setaffinity(0, everywhere - {core})
+    outcome.remarks.append(f"{total_mb} MB each, one rule line in {sow_mb(total_mb):g} MB")
+    try:
+        _touch_memory(3 * total_mb)
+        alone = {pace: _write_unfollowed(total_mb, pace) for pace in {_unpaced(flood) for flood in FLOODS}}
+        for flood in FLOODS:
+            _measure_flood(flood, total_mb, core, alone[_unpaced(flood)], outcome)
+    finally:
+        os.sched_setaffinity(0, everywhere)
+    return outcome
+
+
+def sow_mb(total_mb: int) -> float:
+    """One rule line in so many megabytes: about a hundred in all."""
+    return total_mb / 100
+
+
+def _unpaced(flood: Flood) -> str:
+    return "mb_per_s=0" if flood.pace.startswith("ahead_mb") else flood.pace
+
+
+def _measure_flood(flood: Flood, total_mb: int, core: int | None, alone: Written, outcome: Outcome) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="arasul-bench-") as folder,
+        ready_daemon(is_read=flood.is_read, kept=MARK, core=core) as subject,
+    ):
+        watch = MemoryWatch(subject)
+        before_bytes, before_cpu_s = subject.resident_bytes(), subject.cpu_s()
+        with watch.running(), health_probe(subject.daemon.port) as probed:
+            time.sleep(0.5)
+            written, level_ns = _flood(subject, Path(folder), f"{_replay(total_mb)},{flood.pace}")
+            cpu_s = subject.cpu_s() - before_cpu_s
+        time.sleep(SETTLE_S)
+        after_bytes = subject.resident_bytes()
+        name = flood.name
+        goal = AT_LEAST_100 if flood.pace.startswith("ahead_mb") else None
+        took_s = (level_ns - written.began_ns) / 1e9
+        outcome.figures += (
+            Figure(f"{name}: written to level", written.bytes / took_s / 1e6, "MB/s", goal),
+            Figure(f"{name}: processor time of the daemon", cpu_s, "s"),
+            Figure(f"{name}: level after the last write", (level_ns - written.ended_ns) / 1e6, "ms"),
+        )
+        _add_memory(outcome, flood, watch.samples, before_bytes, after_bytes)
+        _add_rule_lines(outcome, flood, subject, len(written.sown_ns))
+        health_ms = [ns / 1e6 for due, ns, _ in probed if written.began_ns <= due <= level_ns]
+        outcome.add_percentiles(
+            f"{name}: /health", health_ms, "ms", max_goal=IN_50_MS if flood.is_goal else None
+        )
+        outcome.samples[f"{name}: the probe's own lateness ms"] = [late / 1e6 for _, _, late in probed]
+        _add_writes(outcome, name, written, alone)
+
+
+def _replay(total_mb: int) -> str:
+    return f"replay,file={SESSION},total_mb={total_mb},sow_mb={sow_mb(total_mb)}"
+
+
+def _flood(subject: Subject, folder: Path, replay: str) -> tuple[Written, int]:
+    """Have the engine write; what it noted, and the instant at which its last line stood in the public log."""
+    (folder / "sow").write_text(sowing_text(), encoding="utf-8")
+    core = f",core={subject.engine_core}" if subject.engine_core else ""
+    subject.engine.control(f"{replay},sow={folder / 'sow'},note={folder / 'note'}{core}")
+    public_log = Path(subject.daemon.environment["ARASUL_LOG_FILE"])
+    wait_for(lambda: OVER in tail_of(public_log), what="the public log is level", limit_s=LIMIT_S)
+    level_ns = time.monotonic_ns()
+    wait_for(lambda: (folder / "note").exists(), what="the engine's note")
+    return Written(**json.loads((folder / "note").read_text())), level_ns
+
+
+def tail_of(path: Path) -> bytes:
+    """The end of the public log."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+            return file.read()
+    except FileNotFoundError:  # it is being rotated
+        return b""
+
+
+def _write_unfollowed(total_mb: int, pace: str) -> Written:
+    with tempfile.TemporaryDirectory(prefix="arasul-bench-") as folder:
+        note = Path(folder, "note")
+        program = REPOSITORY / "tests" / "engine" / "fake_replay.py"
+        with Path(folder, "engine.log").open("ab") as log:
+            subprocess.run(
+                [
+                    sys.executable,
+                    str(program),
+                    f"replay,file={SESSION},total_mb={total_mb},{pace},note={note}",
+                ],
+                stderr=log,
+                check=True,
+            )
+        return Written(**json.loads(note.read_text()))
+
+
+def _touch_memory(mb: int) -> None:
+    """Have the page cache take so much once: in a virtual machine a page that was never used costs 10 µs more.
+
+    Without it the engine's writes looked eight times as slow below the daemon, which writes a second file beside it.
+    """
+    with tempfile.TemporaryFile() as file:
+        block = b"x" * 1_000_000
+        for _ in range(mb):
+            file.write(block)
+
+
+def _add_memory(
+    outcome: Outcome, flood: Flood, samples: list[float], before_bytes: int, after_bytes: int
+) -> None:
+    name = flood.name
+    outcome.samples[f"{name}: resident bytes"] = samples
+    most = max(samples, default=before_bytes)
+    outcome.figures += (
+        Figure(f"{name}: resident before", before_bytes / MIB, "MiB"),
+        Figure(f"{name}: resident at most, above before", (most - before_bytes) / MIB, "MiB", FLAT),
+        Figure(f"{name}: resident after, above before", (after_bytes - before_bytes) / MIB, "MiB"),
+    )
+
+
+def _add_rule_lines(outcome: Outcome, flood: Flood, subject: Subject, n_sown: int) -> None:
+    name = flood.name
+    if subject.output is None:
+        outcome.remarks.append(
+            f"{name}: rule lines cannot be counted, only the state dump on stdout tells all"
+        )
+        return
+    found = subject.dump_state()["findings"]
+    assert isinstance(found, list)
+    counted = Counter({match[1]: int(match[2]) for text in found if (match := COUNTED.match(text))})
+    n_missed = (sown_outcomes(n_sown) - counted).total() if n_sown else 0
+    skipped = sum(_int(line["lines"]) for line in subject.output_lines("engine_log_skipped"))
+    dropped = sum(_int(line["lines"]) for line in subject.output_lines("stdout_lines_dropped"))
+    outcome.figures += (
+        Figure(f"{name}: rule lines missed of {n_sown}", n_missed, "lines", NONE if flood.is_goal else None),
+        Figure(f"{name}: rule lines on stdout", len(subject.output.kept_lines), "lines"),
+        Figure(f"{name}: skipped, the lag being too long", skipped, "lines", NONE if flood.is_goal else None),
+        Figure(f"{name}: dropped from stdout", dropped, "lines"),
+    )
+
+
+def _add_writes(outcome: Outcome, name: str, written: Written, alone: Written) -> None:
+    """How long the engine's writes took, beside those of the same writer whose file nobody follows."""
+    ours, theirs = written.write_ms(), alone.write_ms()
+    outcome.samples[f"{name}: a write ms"] = ours
+    outcome.samples[f"{name}: a write unfollowed ms"] = theirs
+    outcome.figures.append(
+        Figure(
+            f"{name}: the engine wrote",
+            written.mb_per_s,
+            "MB/s",
+            None,
+            f"unfollowed ({alone.mb_per_s:.0f} MB/s)",
+            written.mb_per_s / alone.mb_per_s,
+        )
+    )
+    for percent, label in ((50.0, "p50"), (99.0, "p99"), (100.0, "max")):
+        mine, other = percentile(ours, percent), percentile(theirs, percent)
+        outcome.figures.append(
+            Figure(
+                f"{name}: a write of 64 KiB, {label}",
+                mine,
+                "ms",
+                None,
+                f"unfollowed ({other:.3g} ms)",
+                mine / other,
+            )
+        )
+
+
+def _int(value: object) -> int:
+    assert isinstance(value, int)
+    return value

@@ -1,0 +1,47 @@
+"""Guards the arithmetic behind the tables of `make bench`."""
+
+from __future__ import annotations
+
+import pytest
+
+from arasul_supervisor.logs.rules import classify
+from bench.figures import Figure, Goal, Outcome, percentile, table
+from bench.rule_lines import RULE_LINES, sowing_text, sown_outcomes
+
+
+@pytest.mark.parametrize(
+    ("percent", "expected"),
+    [
+        pytest.param(50, 50, id="half of 100 samples do not exceed the 50th"),
+        pytest.param(99, 99, id="99 of 100"),
+        pytest.param(100, 100, id="all"),
+        pytest.param(0, 1, id="none: the least"),
+    ],
+)
+def test_a_percentile_is_the_nearest_rank(percent: float, expected: float) -> None:
+    assert percentile(range(100, 0, -1), percent) == expected
+
+
+def test_a_missed_goal_is_marked_and_a_ratio_names_its_other() -> None:
+    figures = [Figure("delay", 60.0, "ms", Goal("<=", 50)), Figure("speed", 5.0, "MB/s", None, "theirs", 0.5)]
+    _, missed, beside = table(figures).splitlines()
+    assert missed.split() == ["delay", "60", "ms", "<=", "50", "MISSED"]
+    assert beside.split() == ["speed", "5", "MB/s", "0.50", "x", "theirs"]
+
+
+def test_samples_that_never_came_are_said_and_make_no_figure() -> None:
+    outcome = Outcome()
+    outcome.add_percentiles("delay", [], "ms")
+    assert outcome.figures == []
+    assert outcome.remarks == ["delay: nothing was seen."]
+
+
+def test_every_line_that_is_sown_means_what_the_bench_counts_it_as() -> None:
+    said = [match.outcome for line in sowing_text().splitlines() if (match := classify(line))]
+    assert said == [outcome for outcome, _ in RULE_LINES]
+
+
+def test_lines_are_sown_in_turn() -> None:
+    counts = sown_outcomes(len(RULE_LINES) + 1)
+    assert counts[RULE_LINES[0][0]] == 2
+    assert counts.total() == len(RULE_LINES) + 1
