@@ -35,6 +35,8 @@ class Shape:
     speaks_letters: bool = True  # else raw bytes: 200 with done:false, or 500
     repeats: bool = False  # one letter for ever: runs into the repeat limit at temperature 0
     is_embedding: bool = False
+    name: str = "tiny"  # as its maker called it: any text
+    chat_template: str = ""  # Jinja; llama-server prints an example of it at each load
 
 
 NORMAL = Shape()  # 451 kB
@@ -80,7 +82,7 @@ def write_cut(path: Path, *, size_bytes: int, shape: Shape = NORMAL) -> Path:
 
 
 def _add_keys(writer: gguf.GGUFWriter, shape: Shape) -> None:
-    writer.add_name("tiny")
+    writer.add_name(shape.name)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.embedding)
@@ -97,6 +99,8 @@ def _add_keys(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
+    if shape.chat_template:
+        writer.add_chat_template(shape.chat_template)
     if shape.is_embedding:
         writer.add_pooling_type(gguf.PoolingType.MEAN)
 
