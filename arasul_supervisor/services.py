@@ -47,6 +47,7 @@ class Services:
             log=log,
             own=reaper.own,
             disown=reaper.disown,
+            store=plan.model_store,
         )
         self._engine = engine
         self._client = OllamaClient(settings.engine_url, clock)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.api.warmth import Warmth
     from arasul_supervisor.logs.engine_log import EngineLog
     from arasul_supervisor.supervision.snapshot import Snapshot
+    from arasul_supervisor.telemetry.store_disk import StoreDisk
 
 REFRESH_S: Final = 0.25
 
@@ -72,6 +73,7 @@ class HealthSources:
                 *self._engine_log.findings(snapshot.generation),
                 *self._engine_log.troubles(),
                 *_lost_runners(snapshot),
+                *_full_disk(self._access.sampler.store_disk),
             ),
             inventory=Inventory(
                 default=self._default_model,
@@ -152,6 +154,13 @@ def _lost_runners(snapshot: Snapshot) -> tuple[Finding, ...]:
     if loss is None:
         return ()
     return (Finding("runner_oom_killed", loss.sentence, loss.mono, loss.at),)
+
+
+def _full_disk(disk: StoreDisk | None) -> tuple[Finding, ...]:
+    """A download that ends on a full disk is told to its caller, and nowhere in the log."""
+    if disk is None or disk.trouble is None:
+        return ()
+    return (Finding("disk_full", disk.trouble, disk.seen_mono, disk.seen_at),)
 
 
 def _rounded(age_s: float | None) -> float | None:

@@ -15,10 +15,12 @@ from arasul_supervisor.telemetry.machine import read_machine
 from arasul_supervisor.telemetry.offload import Offload
 from arasul_supervisor.telemetry.process_figures import read_own, read_tree
 from arasul_supervisor.telemetry.stats import Known, Look, stats_payload
+from arasul_supervisor.telemetry.store_disk import read_store_disk
 from arasul_supervisor.telemetry.thermal import read_temperatures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.event_log import EventLog
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.telemetry.gpu_check import GpuCheck
     from arasul_supervisor.telemetry.gpu_view import GpuView
     from arasul_supervisor.telemetry.machine import Machine
+    from arasul_supervisor.telemetry.store_disk import StoreDisk
 
 PERIOD_S: Final = 5.0
 _READ_LIMIT_S: Final = 1.0
@@ -46,6 +49,7 @@ class Sampler:
         log: EventLog,
         own: Callable[[int], None],
         disown: Callable[[int], None],
+        store: Path | None = None,
         source: GpuSource | None = None,
         period_s: float = PERIOD_S,
     ) -> None:
@@ -54,6 +58,7 @@ class Sampler:
         :param engine_pid: the leader of the engine's tree, None while there is none
         :param own: told the pid of each child of telemetry as it is spawned: nobody else may reap it
         :param disown: told it when it is reaped, or left to whoever reaps orphans
+        :param store: the folder of the models, whose disk is watched; none when None
         :param source: where GPU figures come from; chosen by `settings.gpu` when None
         """
         self._root, self._clock, self._engine_pid, self._log = settings.sysroot, clock, engine_pid, log
@@ -62,6 +67,10 @@ class Sampler:
         self._source = source or _source_for(settings, clock, log, own=own, disown=disown)
         self._proc_files = Offload("telemetry-procfs")
         self._zone_files = Offload("telemetry-thermal")
+        self._store_files = Offload("telemetry-store")  # may lie on a network, and hang there
+        self._store = store
+        self.store_disk: StoreDisk | None = None
+        """The disk of the models, as last seen."""
         self._machine: Machine | None = None
         self._look: Look | None = None
         self._zones: tuple[float, Mapping[str, float | None]] | None = None
@@ -84,6 +93,7 @@ class Sampler:
                 await asyncio.wait((source,), timeout=_SOURCE_FAREWELL_S)
             await self._proc_files.settle(timeout_s=_FILES_FAREWELL_S)
             await self._zone_files.settle(timeout_s=_FILES_FAREWELL_S)
+            await self._store_files.settle(timeout_s=_FILES_FAREWELL_S)
 
     async def refresh(self, *, timeout_s: float) -> None:
         """Have the GPU looked at now and wait for the answer; where none comes, `timeout_s` is all it costs."""
@@ -132,8 +142,16 @@ class Sampler:
             )
             if zones is not None:
                 self._zones = (self._clock.mono(), zones)
+            if self._store is not None:
+                await self._look_at_store(self._store)
         except Exception as error:  # a file of a shape that nobody has seen must not end the telemetry
             self._say_unexpected(error)
+
+    async def _look_at_store(self, store: Path) -> None:
+        mono, at = self._clock.mono(), self._clock.wall()
+        self.store_disk = await self._store_files.call(
+            lambda: read_store_disk(store, mono=mono, at=at), timeout_s=_READ_LIMIT_S
+        )
 
     def _read(self, pid: int | None, before: Look | None) -> Look:
         """Runs in a thread."""

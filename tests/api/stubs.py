@@ -115,7 +115,9 @@ class StubEngineLog:
 
 
 class StubSampler:
-    """A box without a GPU."""
+    """A box without a GPU, with room on its disk."""
+
+    store_disk = None
 
     def stats(self, now_mono: float) -> Mapping[str, object]:
         flat = ("gpu_utilization", "gpu_memory", "gpu_temperature", "cpu_percent", "process_memory_mb")
