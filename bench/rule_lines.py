@@ -17,13 +17,16 @@ RULE_LINES: Final = (
         HEAD + '"Load failed" model=/b/{mark} error="llama-server process has terminated: exit 1"',
     ),
     ("runner_died", RUNNER + '"llama-server terminated" error="exit status 1" exit=1 {mark}'),
-    ("bad_setting", HEAD + '"invalid environment variable, using default" key={mark}'),
+    ("setting_ignored", HEAD + '"invalid environment variable, using default" key={mark}'),
     ("manifest_damaged", HEAD + '"bad manifest" name={mark} error="unexpected EOF"'),
     (
         "disk_full",
         HEAD + '"{mark} part 3 attempt 0 failed: write /s: no space left on device, retrying in 1s"',
     ),
-    ("model_missing", HEAD + '"couldn\'t open model file" error="open /{mark}: no such file or directory"'),
+    (
+        "model_unreadable",
+        HEAD + '"couldn\'t open model file" error="open /{mark}: no such file or directory"',
+    ),
 )
 SOWN: Final = re.compile(MARK + rb"(\d+)-(\d+)")
 

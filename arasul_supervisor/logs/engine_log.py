@@ -41,11 +41,8 @@ DRAIN_BYTES: Final = 16 * 1024 * 1024  # read at most at the end of the daemon
 class Sink(Protocol):
     """Where the engine's lines are passed on to."""
 
-    def write_engine(self, block: LogBlock) -> None:
-        """Takes lines without ever waiting."""
-
-    def drop(self, n_lines: int) -> None:
-        """Counts lines that are not passed on."""
+    def write_engine(self, block: LogBlock, *, only_telling: bool) -> None:
+        """Takes lines without ever waiting: all, or in a flood only those that mean something."""
 
 
 class Report(Protocol):
@@ -87,6 +84,7 @@ class EngineLog:
         self._unwritten: list[bytes] = []  # looked through, not in the public file yet
         self._generation = EARLIER_LIFE  # of what is being written
         self._read_to = self._written_to = BEGINNING
+        self._is_behind = False
         self._public_bytes = 0  # of what is unwritten, in the public file already
         self._told_trouble: str | None = None
         self._is_polling_told = False
@@ -194,6 +192,7 @@ class EngineLog:
         self._read_to, self._public_bytes = lines.end, lines.public_bytes
         if lines.skipped_lines:
             self._note_skip(lines.skipped_lines)
+        self._is_behind = self._follower.lag_bytes > BEHIND_BYTES
         self._pieces.extend((lines.generation, piece) for piece in pieces(lines.data, PIECE_BYTES))
         await self._pass_on()
 
@@ -240,10 +239,7 @@ class EngineLog:
             self._ring.next_seq, at, generation, screened.data, screened.n_lines, screened.matches
         )
         self._ring.append(block)
-        if self._follower.lag_bytes > BEHIND_BYTES:
-            self._passed_on.drop(block.n_lines)
-        else:
-            self._passed_on.write_engine(block)
+        self._passed_on.write_engine(block, only_telling=self._is_behind)
         return block.data
 
     def _tell_outcome(self, generation: int, found: Finding) -> None:

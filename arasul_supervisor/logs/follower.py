@@ -12,6 +12,7 @@ from arasul_supervisor.logs.disk_room import DiskRoom
 from arasul_supervisor.logs.lines import Splitter
 from arasul_supervisor.logs.prefilter import is_candidate
 from arasul_supervisor.logs.resume import BEGINNING, Position
+from arasul_supervisor.logs.skim import skim
 from arasul_supervisor.logs.spool import SpoolReader
 from arasul_supervisor.logs.spool_trouble import SpoolTrouble
 from arasul_supervisor.logs.unread import unread_of, written_to
@@ -295,7 +296,7 @@ class Follower:
 
     async def _skip(self, spool: SpoolReader) -> Lines:
         end = spool.size_bytes() - min(RESUME_BYTES, self._lag_limit_bytes // 2)
-        n_lines = await self.on_disk(spool.count_lines, end)
+        kept, n_lines = await self.on_disk(skim, spool, self._splitter.partial, end)
         spool.offset = end
         self._splitter.skip_line()
-        return self._lines(b"", skipped_lines=n_lines + 1)
+        return self._lines(kept, skipped_lines=n_lines)

@@ -51,12 +51,10 @@ class Reading:
         screened = screen(block, self._before(generation))
         self._generation, self._between = generation, screened.after
         found = self._findings.get(generation)
-        if found and (screened.matches or screened.told):
-            texts = texts_of(screened.data)
-            found.go_on(screened.told.get(-1, ()))
+        if found and screened.lines:
+            found.go_on(screened.lines.get(-1, ()))
             for index, match in screened.matches.items():
-                lines = (texts[index], *screened.told.get(index, ()))
-                befell = found.add(match, mono=mono, at=at, lines=lines)
+                befell = found.add(match, mono=mono, at=at, lines=screened.lines[index])
                 if befell and befell.severity in ("warning", "error"):
                     self._tell_once(generation, befell)
         return screened

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.logs.meaning import Match
 
 RING_BYTES: Final = 4 * 1024 * 1024
+TELLING_LINES: Final = 500  # of those with an outcome: in a flood the others are gone within the second
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ class LogBlock:
             return max(level, said, key=RANK.__getitem__)
         return level
 
+    def outcome_of(self, index: int) -> str | None:
+        """A reason that waits for its verdict tells of nothing yet: a healthy load may print it."""
+        match = self.matches.get(index)
+        return match.outcome if match and not match.waits else None
+
     def lines(self) -> Iterator[LogLine]:
         """Each line with all that is known of it."""
         for index, text in enumerate(self.texts()):
@@ -70,18 +76,21 @@ class LogBlock:
                 self.at,
                 self.generation,
                 self.level_of(index, text),
-                self._outcome_of(index),
+                self.outcome_of(index),
                 text,
             )
+
+    def only_telling(self) -> LogBlock:
+        """The same without the lines that tell of nothing; their numbers are not those of the log any more."""
+        raw = self.data.split(b"\n")
+        told = [(raw[index], match) for index, match in self.matches.items() if not match.waits]
+        data = b"".join(line + b"\n" for line, _ in told)
+        matches = {index: match for index, (_, match) in enumerate(told)}
+        return LogBlock(self.first_seq, self.at, self.generation, data, len(told), matches)
 
     def outcomes(self) -> set[str]:
         """What its lines tell of."""
         return {match.outcome for match in self.matches.values() if not match.waits}
-
-    def _outcome_of(self, index: int) -> str | None:
-        """A reason that waits for its verdict tells of nothing yet: a healthy load may print it."""
-        match = self.matches.get(index)
-        return match.outcome if match and not match.waits else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +108,11 @@ class LineFilter:
         return self.outcome is None or self.outcome in block.outcomes()
 
     def passes(self, line: LogLine) -> bool:
-        """True for a line of a possible block that is asked for."""
-        return self.outcome in (None, line.outcome) and (
-            self.level is None or RANK[line.level] >= RANK[self.level]
+        """True for a line that is asked for."""
+        return (
+            self.outcome in (None, line.outcome)
+            and self.generation in (None, line.generation)
+            and (self.level is None or RANK[line.level] >= RANK[self.level])
         )
 
 
@@ -112,6 +123,7 @@ class Ring:
         self._limit_lines = limit_lines
         self._limit_bytes = limit_bytes
         self._blocks: deque[LogBlock] = deque()
+        self._telling: deque[LogLine] = deque(maxlen=TELLING_LINES)  # older than the blocks
         self._n_lines = self._n_bytes = 0
         self.next_seq = 0
 
@@ -123,6 +135,8 @@ class Ring:
         self._n_bytes += len(block.data)
         while self._is_over(self._blocks[0]):
             oldest = self._blocks.popleft()
+            if oldest.matches:
+                self._telling.extend(line for line in oldest.lines() if line.outcome)
             self._n_lines -= oldest.n_lines
             self._n_bytes -= len(oldest.data)
 
@@ -136,6 +150,8 @@ class Ring:
             if wanted.may_pass(block):
                 passing = [line for line in block.lines() if wanted.passes(line)]
                 chosen.extendleft(reversed(passing[-(count - len(chosen)) :]))
+        older = self._older(wanted)
+        chosen.extendleft(reversed(older[max(0, len(older) - count + len(chosen)) :]))
         return LogPage(tuple(chosen), next_seq, 0)
 
     def since(self, since: float, count: int, wanted: LineFilter) -> LogPage:
@@ -144,10 +160,13 @@ class Ring:
         A seq beyond the newest one is of an earlier life of the daemon: everything is new to its holder.
         """
         is_seq = isinstance(since, int)
-        next_seq, blocks = self.next_seq, self._held()
+        next_seq, blocks, older = self.next_seq, self._held(), self._older(wanted)
         oldest_seq = blocks[0].first_seq if blocks else next_seq
         first_seq = (since if since <= next_seq else oldest_seq) if is_seq else 0
         chosen: list[LogLine] = []
+        chosen += [line for line in older if (line.seq if is_seq else line.at) >= since][:count]
+        if chosen and len(chosen) == count:
+            return LogPage(tuple(chosen), chosen[-1].seq + 1, 0)
         for block in blocks:
             is_before = block.first_seq + block.n_lines <= first_seq if is_seq else block.at < since
             if is_before or not wanted.may_pass(block):
@@ -158,6 +177,12 @@ class Ring:
                         return LogPage(tuple(chosen), line.seq, max(0, oldest_seq - int(first_seq)) * is_seq)
                     chosen.append(line)
         return LogPage(tuple(chosen), next_seq, max(0, oldest_seq - int(first_seq)) * is_seq)
+
+    def _older(self, wanted: LineFilter) -> list[LogLine]:
+        """Lines from before the blocks: who asks for an outcome gets them, though others between them are gone."""
+        if wanted.outcome is None:
+            return []
+        return [line for line in list(self._telling) if wanted.passes(line)]
 
     def _held(self) -> list[LogBlock]:
         """The blocks of this instant: a page may be made in a thread while the loop appends."""

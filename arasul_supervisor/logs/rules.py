@@ -36,7 +36,7 @@ LOAD_FAILED: Final = (
     r'"(?:Load failed|failed to create server|failed to load model metadata|error loading llama server)"'
 )
 NO_MEMORY: Final = (
-    r"(?:out of memory|std::bad_alloc|cannot allocate memory|unable to allocate|failed to allocate|not enough memory"
+    r"(?:out of memory|std::bad_alloc|insufficient memory|unable to allocate|failed to allocate|not enough memory"
     r"|failed to reserve graph|requires more system memory|cannot be allocated)"
 )
 BROKEN_FILE: Final = r"(?:error loading model|read GGUF metadata|unexpected EOF|offset\+size)"
@@ -213,6 +213,8 @@ RAW_RULES: Final = (
           rf"{FUNCTION}error loading model: (?:.*: )?unknown model architecture: '(?P<name>[^']*)'",
           "The engine does not know the model architecture {name}. Update Ollama.", waits=True),
     _rule("model_damaged", rf"{FUNCTION}error (?:loading model: |reading tensor)(?P<why>.*)", DAMAGED, waits=True),
+    _rule("runner_asserted", r"\S+: \S+:\d+: \S+: (?P<what>Assertion `.*' failed)",  # glibc's assert
+          "A model runner met a fault of its own ({what}) and ended."),
     _rule("runner_asserted", r"\S+:\d+: (?P<what>GGML_ASSERT\(.*\) failed|fatal error|not implemented.*)",
           "A model runner met a fault of its own ({what}) and ended."),
 

@@ -42,14 +42,14 @@ class Between:
 class Screened:
     """A block of lines as it may be shown, with the meaning of some of them by their index in it.
 
-    `told` are the lines that go on with an event, by the index of its first; those of an event of the block before
-    stand under -1.
+    `lines` are the texts of what means something: the line itself and those that go on with it, by the same index.
+    Those that go on with the last event of the block before stand under -1.
     """
 
     data: bytes
     n_lines: int
     matches: Mapping[int, Match]
-    told: Mapping[int, tuple[str, ...]]
+    lines: Mapping[int, tuple[str, ...]]
     after: Between
 
 
@@ -59,52 +59,94 @@ def screen(block: bytes, before: Between = Between()) -> Screened:
     :param before: how the block before ended
     :returns: the same block (the very object, when nothing had to be hidden)
     """
-    parts: list[bytes] = []
-    matches: dict[int, Match] = {}
-    told: dict[int, tuple[str, ...]] = {}
-    shown_to = n_before = counted_to = 0
-    is_private, opened = before.is_private, None if before.is_private else before.opened
-    is_template, template_at = before.is_template, 0
-    event, event_end = -1, 0
-    if is_private:
-        shown_to, is_private = _hide(block, 0, parts)
+    screening = _Screening(block, before)
     for start, end in candidate_lines(block):
-        if start < shown_to:
-            continue
-        raw = block[start:end]
+        screening.look(start, end)
+    return screening.result()
+
+
+class _Screening:
+    """One block on its way from candidate to candidate."""
+
+    def __init__(self, block: bytes, before: Between) -> None:
+        self._block = block
+        self._parts: list[bytes] = []  # of what is shown, as far as it differs from the block
+        self._shown_to = 0
+        self._n_lines = self._counted_to = 0
+        self._matches: dict[int, Match] = {}
+        self._lines: dict[int, tuple[str, ...]] = {}
+        self._is_private = before.is_private
+        self._is_template, self._template_at = before.is_template, 0
+        self._opened = None if before.is_private else before.opened
+        self._event, self._event_end = -1, 0
+        if before.is_private:
+            self._hide()
+
+    def look(self, start: int, end: int) -> None:
+        """Takes a candidate line in; `end` is the place of its newline."""
+        if start < self._shown_to:  # hidden
+            return
+        raw = self._block[start:end]
         text = raw.decode(errors="surrogateescape")  # what is no UTF-8 comes out as it went in
         shown, begins_private = redact(text), begins_private_block(text)
-        n_before += block.count(b"\n", counted_to, start)
-        counted_to = start
-        if is_template:
-            is_template = TEMPLATE_ENDS.search(block, template_at, start) is None
-            template_at = start
-        match = None if is_template and not is_logged(shown) else classify(shown)
+        self._n_lines += self._block.count(b"\n", self._counted_to, start)
+        self._counted_to = start
+        match = self._meaning(shown, start)
+        if match or begins_private:
+            self._end_event(start)
         if match:
-            matches[n_before] = match
-            is_template = is_template and match.outcome not in BEYOND_TEMPLATE
-        elif TEMPLATE_BEGINS.match(shown):
-            is_template, template_at = True, start
+            self._begin(match, shown, end)
         if shown != text or begins_private:
-            parts += (block[shown_to:start], shown.encode(errors="surrogateescape"), b"\n")
-            shown_to = min(end + 1, len(block))
-        if opened and (match or begins_private):
-            told[event], _ = gather(block, event_end, opened, stop=start)
-            opened = None
-        if match and match.outcome in BEGINS:
-            event, event_end, opened = n_before, end + 1, OpenBlock()
+            self._show(start, end, shown.encode(errors="surrogateescape"))
         if begins_private:
-            shown_to, is_private = _hide(block, shown_to, parts)
-    if opened:
-        told[event], opened = gather(block, event_end, opened, stop=len(block))
-    if is_template:
-        is_template = TEMPLATE_ENDS.search(block, template_at) is None
-    data = b"".join((*parts, block[shown_to:])) if parts else block
-    return Screened(data, block.count(b"\n"), matches, told, Between(is_private, is_template, opened))
+            self._hide()
 
+    def result(self) -> Screened:
+        """All that was found, once every candidate was looked at."""
+        if self._opened:
+            lines, self._opened = gather(self._block, self._event_end, self._opened, stop=len(self._block))
+            self._add(lines)
+        if self._is_template:
+            self._is_template = TEMPLATE_ENDS.search(self._block, self._template_at) is None
+        data = b"".join((*self._parts, self._block[self._shown_to :])) if self._parts else self._block
+        after = Between(self._is_private, self._is_template, self._opened)
+        return Screened(data, self._block.count(b"\n"), self._matches, self._lines, after)
 
-def _hide(block: bytes, start: int, parts: list[bytes]) -> tuple[int, bool]:
-    logged = LOGGED.search(block, start)
-    end = logged.start() if logged else len(block)
-    parts.append(PRIVATE_LINE * block.count(b"\n", start, end))
-    return end, logged is None
+    def _meaning(self, shown: str, start: int) -> Match | None:
+        """What the line says; within the example of a template only Ollama's own loggers are heard."""
+        if self._is_template:
+            self._is_template = TEMPLATE_ENDS.search(self._block, self._template_at, start) is None
+            self._template_at = start
+        match = None if self._is_template and not is_logged(shown) else classify(shown)
+        if match and match.outcome in BEYOND_TEMPLATE:
+            self._is_template = False
+        elif TEMPLATE_BEGINS.match(shown):
+            self._is_template, self._template_at = True, start
+        return match
+
+    def _begin(self, match: Match, shown: str, end: int) -> None:
+        self._matches[self._n_lines] = match
+        text = shown.encode(errors="surrogateescape").decode(errors="replace")
+        self._lines[self._n_lines] = (text,)
+        if match.outcome in BEGINS:
+            self._event, self._event_end, self._opened = self._n_lines, end + 1, OpenBlock()
+
+    def _end_event(self, stop: int) -> None:
+        if self._opened:
+            lines, _ = gather(self._block, self._event_end, self._opened, stop=stop)
+            self._add(lines)
+            self._opened = None
+
+    def _add(self, lines: tuple[str, ...]) -> None:
+        self._lines[self._event] = (*self._lines.get(self._event, ()), *lines)
+
+    def _show(self, start: int, end: int, shown: bytes) -> None:
+        self._parts += (self._block[self._shown_to : start], shown, b"\n")
+        self._shown_to = min(end + 1, len(self._block))
+
+    def _hide(self) -> None:
+        """Hides all up to the next line that a logger wrote."""
+        logged = LOGGED.search(self._block, self._shown_to)
+        end = logged.start() if logged else len(self._block)
+        self._parts.append(PRIVATE_LINE * self._block.count(b"\n", self._shown_to, end))
+        self._shown_to, self._is_private = end, logged is None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LogFormat = Literal["console", "json"]
 
 LIMIT_BYTES: Final = 1024 * 1024
+RESERVE_BYTES: Final = 256 * 1024  # beyond the limit, for the engine's lines that mean something
 READY_WAIT_MS: Final = 1_000
 BROKEN_PAUSE_S: Final = 1.0
 NOTE_DELAY_S: Final = 1.0  # dropped lines are said after this, if no line takes the note along before
@@ -109,15 +110,17 @@ class StdoutWriter:
             line = "\n".join(PRIORITIES[level] + part for part in line.split("\n"))
         self._put(f"{line}\n", len(line) + 1, 1)
 
-    def write_engine(self, block: LogBlock) -> None:
-        """Takes lines of the engine; they are made ready by the thread."""
-        self._put(block, len(block.data), block.n_lines)
+    def write_engine(self, block: LogBlock, *, only_telling: bool = False) -> None:
+        """Takes lines of the engine; they are made ready by the thread.
 
-    def drop(self, n_lines: int) -> None:
-        """Counts lines that the caller keeps from stdout in a flood."""
-        self._dropped_before += n_lines
-        if self.dropped_lines - n_lines <= self._told and self._thread:
-            self._queue.put(WAKE)
+        :param only_telling: only the lines that mean something are wanted; so it is also when there is no room for all
+        """
+        if only_telling or not self._has_room(len(block.data)):
+            told = block.only_telling()
+            self._drop(block.n_lines - told.n_lines)
+            block = told
+        if block.n_lines:
+            self._put(block, len(block.data), block.n_lines, reserve_bytes=RESERVE_BYTES)
 
     def close(self, *, timeout_s: float) -> None:
         """Writes what waits, for so long at most. A reader that does not read cannot hold us."""
@@ -131,9 +134,19 @@ class StdoutWriter:
             os.close(self._fd)
             self._fd = -1
 
-    def _put(self, item: str | LogBlock, size: int, n_lines: int) -> None:
-        if self._fd < 0 or self._given_bytes - self._taken_bytes + size > self._limit_bytes:
-            self.drop(n_lines)
+    def _has_room(self, size: int) -> bool:
+        return self._fd >= 0 and self._given_bytes - self._taken_bytes + size <= self._limit_bytes
+
+    def _drop(self, n_lines: int) -> None:
+        if not n_lines:
+            return
+        self._dropped_before += n_lines
+        if self.dropped_lines - n_lines <= self._told and self._thread:
+            self._queue.put(WAKE)
+
+    def _put(self, item: str | LogBlock, size: int, n_lines: int, *, reserve_bytes: int = 0) -> None:
+        if not self._has_room(size - reserve_bytes):
+            self._drop(n_lines)
             return
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="stdout", daemon=True)
@@ -199,12 +212,14 @@ class StdoutWriter:
         at, lines = rfc3339(block.at), []
         for index, text in enumerate(block.texts()):
             level = block.level_of(index, text)
+            outcome = block.outcome_of(index)
             if self._log_format == "console":
                 line = f"{CONSOLE_PREFIX.decode()}{text}"
             else:
+                told = f'"outcome":"{outcome}",' if outcome else ""
                 line = (
                     f'{{"at":"{at}","source":"ollama","generation":{block.generation},"level":"{level}",'
-                    f'"event":"engine_line","text":{json.dumps(text)}}}'
+                    f'"event":"engine_line",{told}"text":{json.dumps(text)}}}'
                 )
             lines.append(f"{PRIORITIES[level] if self.has_priorities else ''}{line}\n")
         return "".join(lines).encode(errors="replace")

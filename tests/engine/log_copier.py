@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 class _Nobody:
     """Takes what is passed on."""
 
-    def write_engine(self, block: LogBlock) -> None:
-        """Look away."""
-
-    def drop(self, n_lines: int) -> None:
+    def write_engine(self, block: LogBlock, *, only_telling: bool) -> None:
         """Look away."""
 
 

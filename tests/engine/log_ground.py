@@ -46,11 +46,11 @@ class Passed:
         self.blocks: list[LogBlock] = []
         self.n_dropped = 0
 
-    def write_engine(self, block: LogBlock) -> None:
-        self.blocks.append(block)
-
-    def drop(self, n_lines: int) -> None:
-        self.n_dropped += n_lines
+    def write_engine(self, block: LogBlock, *, only_telling: bool) -> None:
+        if only_telling:
+            self.n_dropped += block.n_lines
+        else:
+            self.blocks.append(block)
 
 
 class LogGround:

@@ -159,6 +159,20 @@ async def test_a_reader_far_behind_skips_counts_and_says_so(tmp_path: Path) -> N
     assert [event for event, _ in ground.reports] == ["engine_log_skipped"]
 
 
+async def test_of_what_is_skipped_the_lines_that_mean_something_are_kept(tmp_path: Path) -> None:
+    ground = LogGround(tmp_path, lag_limit_bytes=100_000)
+    flood = [b"line %05d\n" % n for n in range(30_000)]
+    for n in range(0, 20_000, 1_000):
+        flood[n] = f"{LOAD_FAILED}\n".encode()
+    ground.begin(1, written=b"".join(flood))
+    async with ground.running():
+        await ground.until_text("line 29999")
+    (found,) = ground.log.findings(1)
+    assert (found.outcome, found.count) == ("load_failed", 20)
+    assert ground.public.read_text().count(LOAD_FAILED) == 20
+    assert ground.log.skipped_lines + ground.public.read_text().count("\n") - 1 == 30_000
+
+
 async def test_a_reader_behind_spares_stdout_first_and_the_file_has_all(tmp_path: Path) -> None:
     ground = LogGround(tmp_path)
     lines = (b"x" * 99 + b"\n") * 120_000  # 12 MB: the first 4 of them are read more than 8 MiB behind

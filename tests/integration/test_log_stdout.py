@@ -97,7 +97,7 @@ def test_what_was_dropped_is_said_soon_after_the_reader_is_back_though_no_line_f
 def test_what_the_caller_keeps_back_is_said_though_no_line_follows(pipe: Pipe) -> None:
     writer = StdoutWriter(log_format="json", clock=SystemClock(), fd=pipe.write_fd)
     writer.write("a line")
-    writer.drop(7)
+    writer.write_engine(LogBlock(0, 0.0, 3, b"x\n" * 7, 7, {}), only_telling=True)
     read = pipe.read_until(lambda read: _noted_lines(read) == 7)
     writer.close(timeout_s=LIMIT_S)
     assert read.startswith(b"a line\n{")
@@ -106,7 +106,7 @@ def test_what_the_caller_keeps_back_is_said_though_no_line_follows(pipe: Pipe) -
 def test_what_was_dropped_is_said_at_the_end(pipe: Pipe) -> None:
     writer = StdoutWriter(log_format="json", clock=SystemClock(), fd=pipe.write_fd)
     writer.write("a line")
-    writer.drop(7)
+    writer.write_engine(LogBlock(0, 0.0, 3, b"x\n" * 7, 7, {}), only_telling=True)
     writer.close(timeout_s=LIMIT_S)
     assert _noted_lines(os.read(pipe.read_fd, 4096)) == 7
 
@@ -227,6 +227,31 @@ def test_an_engine_line_is_an_object_of_its_own_in_json(pipe: Pipe) -> None:
     assert second["text"] == "\ufffd"
 
 
+def test_an_engine_line_that_tells_of_an_outcome_names_it(pipe: Pipe) -> None:
+    writer = StdoutWriter(log_format="json", clock=SystemClock(), fd=pipe.write_fd)
+    writer.write_engine(telling_block())
+    read = pipe.read_until(lambda read: read.count(b"\n") == 2)
+    writer.close(timeout_s=LIMIT_S)
+    assert [json.loads(line).get("outcome") for line in read.splitlines()] == [None, "panic"]
+
+
+@pytest.mark.parametrize(
+    ("only_telling", "limit_bytes"),
+    [pytest.param(True, 1024, id="in a flood"), pytest.param(False, 0, id="without room")],
+)
+def test_what_means_something_is_passed_on_when_the_rest_is_not(
+    pipe: Pipe, *, only_telling: bool, limit_bytes: int
+) -> None:
+    writer = StdoutWriter(
+        log_format="console", clock=SystemClock(), fd=pipe.write_fd, limit_bytes=limit_bytes
+    )
+    writer.write_engine(telling_block(), only_telling=only_telling)
+    read = pipe.read_until(lambda read: read.count(b"\n") == 2)
+    writer.close(timeout_s=LIMIT_S)
+    assert read.splitlines()[0] == b"ollama | panic: x"
+    assert writer.dropped_lines == 1
+
+
 def test_an_engine_line_has_a_prefix_on_the_console(pipe: Pipe) -> None:
     writer = StdoutWriter(log_format="console", clock=SystemClock(), fd=pipe.write_fd)
     writer.write_engine(LogBlock(0, 0.0, 3, b"a\n\nb\n", 3, {}))
@@ -238,19 +263,14 @@ def test_an_engine_line_has_a_prefix_on_the_console(pipe: Pipe) -> None:
 def test_in_the_journal_every_line_begins_with_its_priority(pipe: Pipe) -> None:
     writer = StdoutWriter(log_format="console", clock=SystemClock(), fd=pipe.write_fd, has_priorities=True)
     writer.write("it failed\n  in line 3", "error")
-    match = classify(
-        'time=2026-11-23T07:32:48.871Z level=INFO source=sched.go:511 msg="Load failed" error="x"'
-    )
-    assert match is not None
-    block = LogBlock(0, 0.0, 1, b"all is well\nthe load failed\n", 2, {1: match})
-    writer.write_engine(block)
+    writer.write_engine(telling_block())
     read = pipe.read_until(lambda read: read.count(b"\n") == 4)
     writer.close(timeout_s=LIMIT_S)
     assert read.decode().splitlines() == [
         "<3>it failed",
         "<3>  in line 3",
         "<6>ollama | all is well",
-        "<3>ollama | the load failed",
+        "<3>ollama | panic: x",
     ]
 
 
@@ -263,3 +283,10 @@ def test_stdout_is_the_journal_when_systemd_names_its_inode(pipe: Pipe) -> None:
 def test_another_stdout_than_the_one_that_systemd_names_is_no_journal(pipe: Pipe, stream: str | None) -> None:
     environ = {} if stream is None else {"JOURNAL_STREAM": stream}
     assert not is_journal(environ, pipe.write_fd)
+
+
+def telling_block() -> LogBlock:
+    """A line that means nothing, and one that does."""
+    match = classify("panic: x")
+    assert match is not None
+    return LogBlock(0, 0.0, 1, b"all is well\npanic: x\n", 2, {1: match})

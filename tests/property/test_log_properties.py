@@ -12,7 +12,6 @@ from arasul_supervisor.logs.levels import parse_level
 from arasul_supervisor.logs.lines import Splitter, pieces
 from arasul_supervisor.logs.meaning import classify
 from arasul_supervisor.logs.prefilter import is_candidate
-from arasul_supervisor.logs.reading import texts_of
 from arasul_supervisor.logs.redaction import redact
 from arasul_supervisor.logs.screen import Between, screen
 from tests.unit.log_lines import SILENT, TELLING, WAITING
@@ -125,10 +124,8 @@ def examine(parts: list[bytes]) -> tuple[bytes, list[Finding], set[str]]:
     for block in (*(splitter.feed(part) for part in parts), splitter.end()):
         screened = screen(block, between)
         between = screened.after
-        texts = texts_of(screened.data)
-        findings.go_on(screened.told.get(-1, ()))
+        findings.go_on(screened.lines.get(-1, ()))
         for index, match in screened.matches.items():
-            lines = (texts[index], *screened.told.get(index, ()))
-            findings.add(match, mono=0.0, at=0.0, lines=lines)
+            findings.add(match, mono=0.0, at=0.0, lines=screened.lines[index])
         shown += screened.data
     return shown, sorted(findings.newest_first(), key=repr), findings.marks

@@ -128,6 +128,7 @@ TELLING: Final = (
     ("runner_stuck", HEAD + '"llama-server unhealthy" error="server not responding"'),
     ("runner_asserted", "/src/ggml/src/ggml.c:3240: GGML_ASSERT(a->ne[2] == b->ne[0]) failed"),
     ("runner_asserted", "/src/ggml/src/ggml-cpu/ops.cpp:71: fatal error"),
+    ("runner_asserted", "ollama: quants.c:292: quantize_row_q8_0: Assertion `k % QK8_0 == 0' failed."),  # [24]
     ("panic", "panic: runtime error: index out of range [0] with length 0"),  # [24]
     ("panic", "panic: runtime error: invalid memory address or nil pointer dereference"),  # [34]
     ("panic", "fatal error: concurrent map writes"),
@@ -154,6 +155,7 @@ WAITING: Final = (
     ("out_of_memory", "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 9 MiB on device 0: cudaMalloc failed: out of memory"),
     ("out_of_memory", "alloc_tensor_range: failed to allocate CUDA0 buffer of size 12"),
     ("out_of_memory", "llama_model_load: error loading model: unable to allocate CUDA0 buffer"),
+    ("out_of_memory", "ggml_aligned_malloc: insufficient memory (attempted to allocate 8192.00 MB)"),  # [34] [24]
     ("out_of_memory", "graph_reserve: failed to reserve graph"),
     ("out_of_memory", HEAD + '"x" error="cudaMalloc failed: out of memory"'),
     ("out_of_memory", "NvMapMemAllocInternalTagged: 1075072515 error 12"),

@@ -65,6 +65,16 @@ def test_long_lines_are_bounded_by_their_bytes() -> None:
     assert texts(ring.latest(9, ALL)) == ["y" * 50, "z" * 50]
 
 
+def test_lines_with_an_outcome_outlive_a_flood() -> None:
+    ring = ring_of(["panic: 1", "raw"], ["panic: 2", *["raw"] * 8], *[["raw"] * 9] * 5, limit_lines=10)
+    told = LineFilter(outcome="panic")
+    assert texts(ring.latest(9, told)) == ["panic: 1", "panic: 2"]
+    assert texts(ring.latest(1, told)) == ["panic: 2"]
+    assert texts(ring.since(1, 9, told)) == ["panic: 2"]
+    assert ring.since(0, 1, told).next == 1
+    assert ring.latest(9, LineFilter(outcome="panic", generation=2)).lines == ()
+
+
 def test_bytes_that_are_no_utf8_are_shown_as_such() -> None:
     ring = Ring(limit_lines=10)
     ring.append(LogBlock(0, 1.0, 1, b"\xff\x00\n", 1, {}))

@@ -49,7 +49,7 @@ def test_an_event_of_several_lines_is_one_with_its_first_lines(
     screened = screen(text.encode())
 
     assert outcomes(screened) == {0: outcome}
-    assert list(screened.told[0]) == rest
+    assert list(screened.lines[0][1:]) == rest
 
 
 @pytest.mark.parametrize("text", [GO, CUDA, ASSERTION, RECOVERY])
@@ -58,27 +58,27 @@ def test_an_event_goes_on_over_blocks(text: str) -> None:
     first = screen(first_line + b"\n")
     second = screen(rest, first.after)
 
-    assert (*first.told[0], *second.told[-1]) == screen(text.encode()).told[0]
+    assert (*first.lines[0], *second.lines[-1]) == screen(text.encode()).lines[0]
 
 
 def test_other_lines_between_those_of_an_event_are_passed_over() -> None:
     lines = CUDA.splitlines(keepends=True)
     mixed = lines[0] + LOGGED + lines[1] + "srv  update_slots: all slots are idle\n" + lines[2]
 
-    assert list(screen(mixed.encode()).told[0]) == [line.rstrip() for line in lines[1:3]]
+    assert list(screen(mixed.encode()).lines[0][1:]) == [line.rstrip() for line in lines[1:3]]
 
 
 def test_the_next_event_ends_the_one_before() -> None:
     screened = screen((GO + CUDA).encode())
 
     assert outcomes(screened) == {0: "panic", 6: "gpu_fault"}
-    assert "goroutine 1 [running]:" not in screened.told[6]
+    assert "goroutine 1 [running]:" not in screened.lines[6]
 
 
 def test_of_a_long_stack_the_first_lines_are_kept() -> None:
     screened = screen(("panic: x\n" + "\tframe\n" * 500).encode())
 
-    assert len(screened.told[0]) == GATHERED_LINES
+    assert len(screened.lines[0]) == 1 + GATHERED_LINES
     assert screened.after.opened is None
 
 
@@ -91,12 +91,12 @@ def test_private_text_never_joins_an_event() -> None:
 
     screened = screen(text.encode())
 
-    assert screened.told[0] == ()
+    assert screened.lines[0] == ("panic: x",)
     assert b"secret" not in screened.data
 
 
 def test_what_goes_on_with_an_event_is_redacted() -> None:
-    assert screen(b"panic: x\n\ttoken=abcdef\n").told[0] == ("\ttoken=[redacted]",)
+    assert screen(b"panic: x\n\ttoken=abcdef\n").lines[0] == ("panic: x", "\ttoken=[redacted]")
 
 
 def test_the_example_of_a_models_chat_template_means_nothing() -> None:

@@ -1,0 +1,37 @@
+"""Reads on fast over what cannot be copied: of a flood only the lines that may mean something are kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from arasul_supervisor.logs.lines import Splitter
+from arasul_supervisor.logs.prefilter import candidate_lines
+
+if TYPE_CHECKING:
+    from arasul_supervisor.logs.spool import SpoolReader
+
+READ_BYTES: Final = 256 * 1024  # a millisecond of the interpreter
+KEPT_BYTES: Final = 4 * 1024 * 1024  # of one skip; a flood of nothing but such lines is cut there
+
+
+def skim(spool: SpoolReader, beginning: bytes, end: int) -> tuple[bytes, int]:
+    """What may mean something between the first unread byte and `end`; moves nothing. Blocks: some 200 MB/s.
+
+    :param beginning: the beginning of the line that was read last, without its end
+    :returns: those lines, complete, and the number of the others, the one that `end` lies in among them
+    :raises OSError: the spool cannot be read
+    """
+    splitter, kept = Splitter(), bytearray()
+    splitter.feed(beginning)
+    n_lines, position = 1, spool.offset
+    while position < end:
+        chunk = spool.peek(min(READ_BYTES, end - position), start=position)
+        if not chunk:
+            break
+        position += len(chunk)
+        block = splitter.feed(chunk)
+        n_lines += block.count(b"\n")
+        for line_start, line_end in candidate_lines(block) if len(kept) < KEPT_BYTES else ():
+            kept += block[line_start : line_end + 1]
+            n_lines -= 1
+    return bytes(kept), n_lines
