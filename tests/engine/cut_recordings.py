@@ -21,7 +21,8 @@ FRAMES_AT_MOST: Final = 6
 
 # what differs between two runs of the same thing
 CHANGING: Final = re.compile(
-    rb"time=\S+|\d{4}/\d\d/\d\d[ -]+[\d:]+|sha256[-:][0-9a-f]+|0x[0-9a-f]+|/tmp/record-\w+/\w+|/library/\w+|\b[0-9a-f]{12}\b"
+    rb"time=\S+|\d{4}/\d\d/\d\d[ -]+[\d:]+|sha256[-:][0-9a-f]+|0x[0-9a-f]+"
+    rb"|/tmp/record-\w+/\w+|/library/\w+|\b[0-9a-f]{12}\b"
     rb"|[\d.]+(?:\xc2\xb5s|ms|m?s)\b|-?\d+"
 )
 # kept in a fault's file although ordinary use prints them: they are what a reader sees around it
@@ -72,10 +73,7 @@ def main(arguments: Sequence[str]) -> int:
             kept = once_each(line for line in lines if ALARMING.search(line))
         else:
             kept = told(lines, usual)
-        if (
-            any(shape(line) not in usual and not line.startswith(b"[GIN] ") for line in kept)
-            or log.stem == "ordinary"
-        ):
+        if log.stem == "ordinary" or any(is_of_a_fault(line, usual) for line in kept):
             (out / log.name).write_bytes(b"".join(map(replaced, kept)))
         else:
             silent.append(log.stem)
@@ -105,7 +103,11 @@ def told(lines: Iterable[bytes], usual: set[bytes]) -> list[bytes]:
         elif line.startswith((b"time=", b"[GIN] ")):
             frames = 0
         is_told = shape(line) not in usual or AROUND.match(line)
-        if is_told and seen <= ALIKE_AT_MOST and (frames <= FRAMES_AT_MOST or not FRAME.match(line)):
+        if (
+            is_told
+            and (seen <= ALIKE_AT_MOST or line.startswith(b"[GIN] "))
+            and (frames <= FRAMES_AT_MOST or not FRAME.match(line))
+        ):
             kept.append(line)
     return kept
 
