@@ -141,7 +141,7 @@ MODEL_FAULTS = {
     "runner_killed_while_loading": Fault(partial(signal_while_loading, number=signal.SIGKILL)),
     "runner_segfaulted_while_loading": Fault(partial(signal_while_loading, number=signal.SIGSEGV)),
     "runner_aborted_while_loading": Fault(partial(signal_while_loading, number=signal.SIGABRT)),
-    "load_stalled": Fault(partial(stall_load, after_s=0.1), variables(OLLAMA_LOAD_TIMEOUT="5s")),
+    "load_stalled": Fault(partial(stall_load, after_s=0.15), variables(OLLAMA_LOAD_TIMEOUT="5s")),
     # ≤ 0.29 has no limit on what comes before the load proper
     "load_stalled_at_once": Fault(partial(stall_load, after_s=0), variables(OLLAMA_LOAD_TIMEOUT="5s")),
     "client_left_while_loading": Fault(leave_while_loading),
