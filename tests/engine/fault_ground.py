@@ -196,6 +196,10 @@ def variables(**chosen: str | None) -> Callable[[Start], None]:
     return prepare
 
 
+# llama.cpp has gdb or lldb write the backtrace of an assertion, where it finds one: some hundred lines
+without_debugger: Callable[[Start], None] = variables(PATH="/nonexistent")
+
+
 def _shown(body: bytes | Mapping[str, object] | None) -> str:
     text = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
     cut = f"… ({len(text)} bytes)" if len(text) > SHOWN_BYTES else ""

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.engine import tiny_gguf
-from tests.engine.fault_ground import Fault, variables
+from tests.engine.fault_ground import Fault, variables, without_debugger
 from tests.engine.store import blob_path, digest_of, install_model, manifest_path
 
 if TYPE_CHECKING:
@@ -122,13 +122,12 @@ MODEL_FAULTS = {
     "gguf_without_tokens": Fault(partial(load_shape, shape=tiny_gguf.WITHOUT_TOKENS)),
     "gguf_without_tensor": Fault(partial(load_shape, shape=tiny_gguf.WITHOUT_TENSOR)),
     "gguf_without_block_count": Fault(partial(load_shape, shape=tiny_gguf.WITHOUT_BLOCK_COUNT)),
-    "assert_in_load": Fault(partial(load_shape, shape=tiny_gguf.MORE_KV_HEADS)),
-    # llama.cpp asks a debugger for its backtrace, where there is one
-    "assert_without_debugger": Fault(
-        partial(load_shape, shape=tiny_gguf.MORE_KV_HEADS), variables(PATH="/nowhere")
+    "assert_in_load": Fault(partial(load_shape, shape=tiny_gguf.MORE_KV_HEADS), without_debugger),
+    "assert_with_debugger": Fault(partial(load_shape, shape=tiny_gguf.MORE_KV_HEADS)),
+    "assert_in_computation": Fault(partial(load_shape, shape=tiny_gguf.NEGATIVE_EPSILON), without_debugger),
+    "assert_in_answer": Fault(
+        partial(load_shape, shape=tiny_gguf.WITHOUT_CONTEXT), without_debugger, family="0.34"
     ),
-    "assert_in_computation": Fault(partial(load_shape, shape=tiny_gguf.NEGATIVE_EPSILON)),
-    "assert_in_answer": Fault(partial(load_shape, shape=tiny_gguf.WITHOUT_CONTEXT), family="0.34"),
     "gguf_cut_in_tensors": Fault(partial(load_cut, size_bytes=200_000)),
     "gguf_cut_in_header": Fault(partial(load_cut, size_bytes=3_000)),
     "gguf_empty": Fault(partial(load_cut, size_bytes=0)),
@@ -142,7 +141,7 @@ MODEL_FAULTS = {
     "runner_killed_while_loading": Fault(partial(signal_while_loading, number=signal.SIGKILL)),
     "runner_segfaulted_while_loading": Fault(partial(signal_while_loading, number=signal.SIGSEGV)),
     "runner_aborted_while_loading": Fault(partial(signal_while_loading, number=signal.SIGABRT)),
-    "load_stalled": Fault(partial(stall_load, after_s=0.1), variables(OLLAMA_LOAD_TIMEOUT="5s")),
+    "load_stalled": Fault(partial(stall_load, after_s=0.15), variables(OLLAMA_LOAD_TIMEOUT="5s")),
     # ≤ 0.29 has no limit on what comes before the load proper
     "load_stalled_at_once": Fault(partial(stall_load, after_s=0), variables(OLLAMA_LOAD_TIMEOUT="5s")),
     "client_left_while_loading": Fault(leave_while_loading),

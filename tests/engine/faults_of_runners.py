@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.engine import tiny_gguf
-from tests.engine.fault_ground import Fault, variables
+from tests.engine.fault_ground import Fault, variables, without_debugger
 from tests.engine.processes import is_alive, wait_until
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ RUNNER_FAULTS = {
     "repeat_limit": Fault(repeat),
     "garbage_output": Fault(speak_garbage),
     "embed_refused": Fault(embed_with_chat_model),
-    "assert_by_request": Fault(ask_in_small_batches, family="0.34"),
-    "context_of_unknown_tokens": Fault(ask_with_unknown_tokens),
+    "assert_by_request": Fault(ask_in_small_batches, without_debugger, family="0.34"),
+    "context_of_unknown_tokens": Fault(ask_with_unknown_tokens, without_debugger),
     "server_killed": Fault(partial(signal_server, number=signal.SIGKILL)),
     "server_segfaulted": Fault(partial(signal_server, number=signal.SIGSEGV)),
     "server_quit": Fault(partial(signal_server, number=signal.SIGQUIT)),
