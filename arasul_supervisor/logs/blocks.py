@@ -18,10 +18,10 @@ STRANGE_LINES: Final = 8  # in a row, then it was over
 CONTINUES: Final = re.compile(
     r"\s|$"  # Go: tab and place of a frame; CUDA: two blanks and the statement
     r"|goroutine \d|created by |\[signal |runtime stack:|PC=|signal arrived|r\w{1,2} +0x"
-    r"|[\w./*{}()\[\]-]+\(.*\)$"  # Go: pkg.(*Type).Method(0xc000, …)
+    r"|[\w/-]+\.[^\s(]*\("  # Go: pkg.(*Type).Method(0xc000, …)
     r"|\S+:\d+: |\S+:\d+ \(0x"  # file:line: CUDA error; the frames of gin's recovery
     r"|runtime error: |[A-Z]+ /\S* HTTP/"  # gin's recovery: the error, the request
-    r"|\S*\(\S*\+0x[0-9a-f]+\) ?\[0x|\[?0x[0-9a-f]+|#\d+ |\[New LWP|\[Thread |Thread \d"  # glibc's and gdb's backtraces
+    r"|[^\s(]*\([^\s)]*\+0x[0-9a-f]+\) ?\[0x|\[?0x[0-9a-f]+|#\d+ |\[New LWP|\[Thread |Thread \d"  # glibc's and gdb's backtraces
 )
 
 

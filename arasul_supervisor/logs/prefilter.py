@@ -18,7 +18,8 @@ GATES: Final = tuple(
     re.compile(gate).search
     for gate in (
         rb"r(?=ror"  # Error: · error= · CUDA error · fatal error · error loading model · triggering error:
-        rb"|y(?:(?<=out of memory)|(?<=insufficient memory)|(?<=enough memory)|(?<=more system memory)|(?<=refresh free memory))"
+        rb"|y(?:(?<=out of memory)|(?<=insufficient memory)"
+        rb"|(?<=enough memory)|(?<=more system memory)|(?<=refresh free memory))"
         rb"|y manager not supp"  # Memory Manager Not supported
         rb"|ted in \d"  # started in 0.25 seconds
         rb"|unning\"? sys="  # no longer running sys=

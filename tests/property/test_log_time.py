@@ -1,0 +1,64 @@
+"""Guards that no line, however hostile, costs more than its length: a rule may never take super-linear time."""
+
+from __future__ import annotations
+
+import re
+import time
+from itertools import chain
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from arasul_supervisor.logs.blocks import CONTINUES
+from arasul_supervisor.logs.levels import parse_level
+from arasul_supervisor.logs.meaning import SLOG
+from arasul_supervisor.logs.prefilter import candidate_lines
+from arasul_supervisor.logs.redaction import begins_private_block, redact
+from arasul_supervisor.logs.rules import (
+    FALSE_ALARMS,
+    GIN_RULES,
+    RAW_RULES,
+    SLOG_RULES,
+    TEMPLATE_BEGINS,
+    TEMPLATE_ENDS,
+)
+from tests.unit.log_lines import HEAD, SILENT, TELLING, WAITING
+
+LINE_CHARS = 32 * 1024  # four times what the rules are ever given
+LIMIT_S = 1.0  # a quadratic pattern takes 3 to 10 s of this length, a linear one below a millisecond
+LINES = [*(line for _, line in (*TELLING, *WAITING)), *SILENT]
+WORDS = sorted(set(chain.from_iterable(re.split(r"(?<=[ :=\"(/])", line) for line in LINES)) - {""})
+HEADS = ("", HEAD, "srv  init: ", "CUDA error: ")
+
+
+def test_a_line_of_one_word_repeated_is_read_in_linear_time() -> None:
+    slow = [(word, spent_s) for word in WORDS if (spent_s := reading_s(word)) > LIMIT_S]
+
+    assert slow == []
+
+
+@settings(max_examples=40)
+@given(st.lists(st.sampled_from(WORDS), min_size=2, max_size=4).map("".join))
+def test_a_line_of_a_few_words_repeated_is_read_in_linear_time(words: str) -> None:
+    assert reading_s(words) <= LIMIT_S
+
+
+def reading_s(word: str) -> float:
+    """Processor seconds that every pattern of the log's reading takes for lines of this word, one after the other."""
+    repeated = word * (LINE_CHARS // len(word))
+    began_s = time.process_time()
+    for head in HEADS:
+        text = head + repeated
+        start = len(HEAD) if head == HEAD else 0
+        for rule in (*SLOG_RULES, *RAW_RULES, *GIN_RULES):
+            rule.pattern.match(text, start)
+        for searched in FALSE_ALARMS:
+            searched.search(text)
+        for matched in (CONTINUES, SLOG, TEMPLATE_BEGINS):
+            matched.match(text)
+        parse_level(text)
+        redact(text)
+        begins_private_block(text)
+        candidate_lines(text.encode())
+        TEMPLATE_ENDS.search(text.encode())
+    return time.process_time() - began_s
