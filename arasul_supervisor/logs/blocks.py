@@ -21,7 +21,8 @@ CONTINUES: Final = re.compile(
     r"|[\w/-]+\.[^\s(]*\("  # Go: pkg.(*Type).Method(0xc000, …)
     r"|\S+:\d+: |\S+:\d+ \(0x"  # file:line: CUDA error; the frames of gin's recovery
     r"|runtime error: |[A-Z]+ /\S* HTTP/"  # gin's recovery: the error, the request
-    r"|[^\s(]*\([^\s)]*\+0x[0-9a-f]+\) ?\[0x|\[?0x[0-9a-f]+|#\d+ |\[New LWP|\[Thread |Thread \d"  # glibc's and gdb's backtraces
+    r"|[^\s(]*\([^\s)]*\+0x[0-9a-f]+\) ?\[0x|\[?0x[0-9a-f]+"  # glibc's backtrace
+    r"|#\d+ |\[New LWP|\[Thread |Thread \d"  # gdb's
 )
 
 
