@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -37,11 +38,11 @@ class PublicLog:
     def __init__(self, path: Path, *, max_bytes: int, keep: int, clock: Clock) -> None:
         """Name the file; it is opened, with its parents made, at the first write.
 
-        :param max_bytes: size that a file does not pass, unless by one line
+        :param max_bytes: size that a file does not pass, unless by one line; 0 leaves rotation to others
         :param keep: number of older files
         """
         self._path = path
-        self._max_bytes = max_bytes
+        self._max_bytes = max_bytes or sys.maxsize
         self.rotation = Rotation(keep)
         self._clock = clock
         self._fd = -1

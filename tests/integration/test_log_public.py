@@ -79,6 +79,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+def test_a_size_of_0_leaves_rotation_to_others(tmp_path: Path, clock: HandClock) -> None:
+    log = PublicLog(tmp_path / "ollama.log", max_bytes=0, keep=2, clock=clock)
+    log.write(b"a\nb\n")
+    log.close()
+    assert contents(tmp_path) == {"ollama.log": b"a\nb\n"}
+
+
 def test_a_line_larger_than_a_file_gets_one_of_its_own(log: PublicLog, tmp_path: Path) -> None:
     log.write(b"a\n" + b"x" * 30 + b"\nb\n")
     log.rotation.wait()
