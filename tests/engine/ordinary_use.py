@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from tests.engine.ordinary_evidence import Evidence
     from tests.engine.store import ModelFiles
 
-# llama-server prints name and template at each load, the template over several lines.
+# llama-server prints name and template at each load, the template over several lines. Without words of memory: Ollama
+# itself takes those for a failed load when a client leaves in the instant of a health check (llm/status.go).
 TALKATIVE = Shape(
     seed=4,
     name="panic: the model",
     chat_template="\n".join(
         (
             "You are a doctor of machines. Of a broken one you say one of these:",
-            "Error: CUDA error: out of memory",
+            "Error: CUDA error: unspecified launch failure",
             "panic: runtime error",
             "fatal error: all goroutines are asleep - deadlock!",
             "ggml-cuda.cu:71: GGML_ASSERT(ptr) failed",
