@@ -371,6 +371,19 @@ async def test_info_names_what_runs_here() -> None:
         assert body["settings"]["LLM_MODEL"] == {"value": "qwen3:14b-q8", "origin": "default"}
 
 
+@pytest.mark.parametrize(
+    ("outcome", "hint"), [("load_fail", "did you mean load_failed?"), ("xyz", "it is one of listening, ")]
+)
+async def test_an_outcome_that_no_log_can_have_is_refused_with_one_that_it_can(
+    outcome: str, hint: str
+) -> None:
+    async with api_under_test(NO_ENGINE) as api:
+        answer = await ask(api.port, "GET", f"/api/logs?outcome={outcome}")
+
+        assert (answer.status, answer.json()["field"]) == (400, "outcome")
+        assert hint in answer.json()["error"]
+
+
 async def test_logs_are_asked_for_as_the_query_says() -> None:
     async with api_under_test(NO_ENGINE) as api:
         await ask(api.port, "GET", "/api/logs?lines=7&level=error&outcome=panic&generation=2&since=41")
