@@ -175,10 +175,12 @@ class Daemon:
             return ()
 
     def _follow(self, seen: Snapshot) -> None:
-        """Have the log of each new generation followed, and its version remembered once it is ready."""
+        """Have the log of each generation followed, its end foreseen, and its version remembered."""
         if seen.pid is not None and seen.spool is not None and seen.generation > self._followed:
             self._followed = seen.generation
             self._engine_log.follow(seen.generation, seen.spool)
+        if seen.state is State.STOPPING:
+            self._engine_log.expect_end(seen.generation)
         if seen.ready_mono is not None and seen.generation > self._known_version_of:
             self._known_version_of = seen.generation
             self._plan.note_version(seen.engine_version)

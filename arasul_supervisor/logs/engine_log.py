@@ -107,6 +107,10 @@ class EngineLog:
         self._reading.begin(generation)
         self._follower.follow(generation, spool)
 
+    def expect_end(self, generation: int) -> None:
+        """This generation is being ended by us: what dies with it is no fault."""
+        self._reading.expect_end(generation)
+
     def resume(self, spool: Path) -> None:
         """Reads to its end what an earlier life of the daemon left. Its outcomes do not count for the present one."""
         start, public_bytes = resume_position(spool, self._public_log.sizes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.logs.findings import KEPT_GENERATIONS, Finding, Findings
@@ -25,6 +26,7 @@ class Reading:
         self._findings: dict[int, Findings] = {}
         self._between = Between()
         self._generation: int | None = None
+        self._ending: int | None = None
         self._told_mono: dict[tuple[int, str, str | None], float] = {}
 
     def begin(self, generation: int) -> None:
@@ -33,6 +35,10 @@ class Reading:
         while len(self._findings) > KEPT_GENERATIONS:
             del self._findings[min(self._findings)]
         self._told_mono = {key: at for key, at in self._told_mono.items() if key[0] in self._findings}
+
+    def expect_end(self, generation: int) -> None:
+        """We end this generation: the runners that die with it, and the loads that fail, are no fault."""
+        self._ending = generation
 
     def left_private(self, generation: int) -> bool:
         """True while the text of this generation was left amid what nobody may see."""
@@ -50,6 +56,9 @@ class Reading:
         """Takes the next block of lines in."""
         screened = screen(block, self._before(generation))
         self._generation, self._between = generation, screened.after
+        if generation == self._ending and screened.matches:
+            others = {n: match for n, match in screened.matches.items() if match.meaning.scope != "run"}
+            screened = replace(screened, matches=others)
         found = self._findings.get(generation)
         if found and screened.lines:
             found.go_on(screened.lines.get(-1, ()))
