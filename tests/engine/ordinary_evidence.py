@@ -10,6 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from arasul_supervisor.logs.outcomes import OUTCOMES
+
 if TYPE_CHECKING:
     import threading
 
@@ -147,7 +149,7 @@ class Witness:
         for line in page["lines"]:
             if line["outcome"]:
                 self._evidence.outcomes[line["outcome"]] += 1
-            if line["outcome"] and line["level"] in LOUD:
+            if line["outcome"] and OUTCOMES[line["outcome"]].severity in LOUD:
                 self._evidence.flagged.append(
                     Flagged(time.time(), line["generation"], line["level"], line["outcome"], line["text"])
                 )
