@@ -68,7 +68,7 @@ _TABLE: Final = (
 
     # the GPU: looked for once, at the engine's start
     Outcome("discovery_failed",    "warning", "engine", ENGINE_LIFE_S),
-    Outcome("cpu_fallback",        "warning", "engine", ENGINE_LIFE_S),
+    Outcome("cpu_fallback",        "info"),     # as running_on_cpu
     Outcome("gpu_no_access",       "error",   "engine", ENGINE_LIFE_S),
     Outcome("gpu_driver",          "error",   "engine", ENGINE_LIFE_S),
     Outcome("gpu_lost",            "error",   "run",    ENGINE_LIFE_S),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from arasul_supervisor.logs.levels import parse_level
 from arasul_supervisor.logs.meaning import classify, explain_exit
+from arasul_supervisor.logs.outcome_table import document
 from arasul_supervisor.logs.outcomes import OUTCOMES
 from arasul_supervisor.logs.prefilter import candidate_lines, is_candidate
 from arasul_supervisor.logs.rules import FALSE_ALARMS, GIN_RULES, RAW_RULES, SLOG_RULES, Rule
 from tests.unit.log_lines import BLOB, HEAD, SILENT, TELLING, WAITING
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "outcomes.md"
 RULES = (*SLOG_RULES, *RAW_RULES, *GIN_RULES)
 SEEN_BY_THE_DAEMON = {"runner_oom_killed", "log_unwritable", "log_unreadable"}
 
@@ -59,6 +63,10 @@ def test_every_false_alarm_has_a_line() -> None:
 
 def test_every_rule_tells_a_known_outcome_and_every_outcome_has_a_rule() -> None:
     assert {rule.outcome for rule in RULES} == set(OUTCOMES) - SEEN_BY_THE_DAEMON
+
+
+def test_the_page_of_outcomes_is_printed_from_the_tables() -> None:
+    assert DOCUMENT.read_text() == document()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.outcome)
