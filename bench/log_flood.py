@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench.figures import Figure, Goal, Outcome, percentile
 from bench.machine import REPOSITORY
-from bench.rule_lines import MARK, sowing_text, sown_outcomes
+from bench.rule_lines import MARK, RULE_LINES, SOWN, sowing_text, sown_outcomes
 from bench.subject import MemoryWatch, health_probe, ready_daemon, wait_for
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ TAIL_BYTES: Final = 4096
 MIB: Final = 1 << 20
 OVER: Final = b"replay over\n"
 """The last line of a replay."""
-COUNTED: Final = re.compile(r"(\w+) x(\d+)")
 
 AT_LEAST_100: Final = Goal(">=", 100)
 FLAT: Final = Goal("<=", 10)
@@ -213,24 +211,29 @@ def _add_memory(
 
 
 def _add_rule_lines(outcome: Outcome, flood: Flood, subject: Subject, n_sown: int) -> None:
-    name = flood.name
+    """What `/api/logs` tells of the sown lines when all is over, and what stdout was given."""
+    name, counted = flood.name, _told_outcomes(subject)
+    n_missed = (sown_outcomes(n_sown) - counted).total()
+    bound = NONE if flood.is_goal else None
+    outcome.figures.append(Figure(f"{name}: rule lines missed of {n_sown}", n_missed, "lines", bound))
     if subject.output is None:
-        outcome.remarks.append(
-            f"{name}: rule lines cannot be counted, only the state dump on stdout tells all"
-        )
         return
-    found = subject.dump_state()["findings"]
-    assert isinstance(found, list)
-    counted = Counter({match[1]: int(match[2]) for text in found if (match := COUNTED.match(text))})
-    n_missed = (sown_outcomes(n_sown) - counted).total() if n_sown else 0
     skipped = sum(_int(line["lines"]) for line in subject.output_lines("engine_log_skipped"))
     dropped = sum(_int(line["lines"]) for line in subject.output_lines("stdout_lines_dropped"))
     outcome.figures += (
-        Figure(f"{name}: rule lines missed of {n_sown}", n_missed, "lines", NONE if flood.is_goal else None),
         Figure(f"{name}: rule lines on stdout", len(subject.output.kept_lines), "lines"),
-        Figure(f"{name}: skipped, the lag being too long", skipped, "lines", NONE if flood.is_goal else None),
+        Figure(f"{name}: skipped, the lag being too long", skipped, "lines"),
         Figure(f"{name}: dropped from stdout", dropped, "lines"),
     )
+
+
+def _told_outcomes(subject: Subject) -> Counter[str]:
+    """How many of the sown lines `/api/logs` holds, by their outcome."""
+    told: Counter[str] = Counter()
+    for name, _ in RULE_LINES:
+        page = subject.daemon.get(f"/api/logs?outcome={name}&lines=5000").json()
+        told[name] = sum(SOWN.search(line["text"].encode()) is not None for line in page["lines"])
+    return told
 
 
 def _add_writes(outcome: Outcome, name: str, written: Written, alone: Written) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -52,14 +51,6 @@ class Subject:
     def resident_bytes(self) -> int:
         """Resident memory of the daemon now, without its guardian."""
         return int(Path(f"/proc/{self.daemon.pid}/statm").read_text().split()[1]) * PAGE_BYTES
-
-    def dump_state(self) -> dict[str, object]:
-        """The line that SIGUSR1 makes the daemon say."""
-        assert self.output is not None, "nobody reads the daemon's stdout"
-        n_before = len(self.output.own_lines("state_dump"))
-        self.daemon.signal(signal.SIGUSR1)
-        wait_for(lambda: len(self.output_lines("state_dump")) > n_before, what="the state dump")
-        return self.output_lines("state_dump")[-1]
 
     def output_lines(self, event: str) -> list[dict[str, object]]:
         """The daemon's own lines of that event."""

@@ -37,6 +37,11 @@ class Match:
     ends: bool = False
 
     @property
+    def is_telling(self) -> bool:
+        """True when it tells of more than a step of a healthy life, or a reason that waits."""
+        return not self.waits and self.meaning.severity != "step"
+
+    @property
     def meaning(self) -> Outcome:
         """The row of the table of outcomes."""
         return OUTCOMES[self.outcome]
@@ -75,7 +80,7 @@ def _first_match(rules: Sequence[Rule], text: str, start: int) -> Match | None:
     for rule in rules:
         found = rule.pattern.match(text, start)
         if found:
-            if any(alarm.search(text) for alarm in FALSE_ALARMS):
+            if rule.sentence and any(alarm.search(text) for alarm in FALSE_ALARMS):  # a step needs no alarm
                 return None
             fields = {name: _shown(value) for name, value in found.groupdict().items() if value}
             return Match(

@@ -80,10 +80,19 @@ class LogBlock:
                 text,
             )
 
+    def telling_lines(self) -> Iterator[LogLine]:
+        """Those of its lines that tell of more than a step of a healthy life."""
+        raw = self.data.split(b"\n") if any(match.is_telling for match in self.matches.values()) else []
+        for index, match in self.matches.items():
+            if match.is_telling:
+                text = raw[index].decode(errors="replace")
+                level = self.level_of(index, text)
+                yield LogLine(self.first_seq + index, self.at, self.generation, level, match.outcome, text)
+
     def only_telling(self) -> LogBlock:
         """The same without the lines that tell of nothing; their numbers are not those of the log any more."""
         raw = self.data.split(b"\n")
-        told = [(raw[index], match) for index, match in self.matches.items() if not match.waits]
+        told = [(raw[index], match) for index, match in self.matches.items() if match.is_telling]
         data = b"".join(line + b"\n" for line, _ in told)
         matches = {index: match for index, (_, match) in enumerate(told)}
         return LogBlock(self.first_seq, self.at, self.generation, data, len(told), matches)
@@ -135,8 +144,7 @@ class Ring:
         self._n_bytes += len(block.data)
         while self._is_over(self._blocks[0]):
             oldest = self._blocks.popleft()
-            if oldest.matches:
-                self._telling.extend(line for line in oldest.lines() if line.outcome)
+            self._telling.extend(oldest.telling_lines())
             self._n_lines -= oldest.n_lines
             self._n_bytes -= len(oldest.data)
 
