@@ -19,16 +19,22 @@ from tests.engine.log_ground import LogGround, child_writes
 if TYPE_CHECKING:
     from pathlib import Path
 
-FLOW = """
+
+def flow_until(stop: Path) -> str:
+    """What a child writes until that file is there: numbered lines, then `the end`."""
+    return f"""
 import itertools, time
-end = time.monotonic() + 6.0
 for n in itertools.count(step=100):
     os.write(fd, b"".join(b"line %d\\n" % m for m in range(n, n + 100)))
     time.sleep(0.002)
-    if time.monotonic() > end:
+    if os.path.exists({str(stop)!r}):
         break
 os.write(fd, b"the end\\n")
 """
+
+
+async def until_grown(ground: LogGround) -> None:
+    await ground.until(lambda: ground.public.exists() and ground.public.stat().st_size > 20_000)
 
 
 @pytest.mark.parametrize("is_told", [True, False], ids=["with SIGHUP", "without"])
@@ -39,15 +45,17 @@ async def test_rotations_by_rename_while_lines_flow_lose_and_double_nothing(
     spool = ground.begin(1)
     moved: list[Path] = []
     async with ground.running():
-        flow = asyncio.create_task(child_writes(spool, FLOW))
+        flow = asyncio.create_task(child_writes(spool, flow_until(tmp_path / "stop")))
         for number in range(3):
-            await ground.until(lambda: ground.public.exists() and ground.public.stat().st_size > 20_000)
+            await until_grown(ground)
             moved.append(tmp_path / f"moved-{number}")
             os.rename(ground.public, moved[-1])
             if is_told:
                 ground.log.reopen()
             elif number == 1:
                 ground.public.touch(mode=0o640)  # logrotate's `create`
+        await until_grown(ground)
+        (tmp_path / "stop").touch()
         await flow
         await ground.until_text("the end")
     assert all(part.stat().st_size > 20_000 for part in moved)
@@ -62,13 +70,15 @@ async def test_a_copytruncate_while_lines_flow_doubles_nothing_and_loses_only_it
     spool = ground.begin(1)
     copies: list[bytes] = []
     async with ground.running():
-        flow = asyncio.create_task(child_writes(spool, FLOW))
+        flow = asyncio.create_task(child_writes(spool, flow_until(tmp_path / "stop")))
         for number in range(3):
-            await ground.until(lambda: ground.public.exists() and ground.public.stat().st_size > 20_000)
+            await until_grown(ground)
             copy = tmp_path / f"copy-{number}"
             shutil.copyfile(ground.public, copy)
             os.truncate(ground.public, 0)
             copies.append(copy.read_bytes())
+        await until_grown(ground)
+        (tmp_path / "stop").touch()
         await flow
         await ground.until_text("the end")
     parts = [*copies, ground.public.read_bytes()]
