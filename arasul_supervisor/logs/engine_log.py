@@ -264,6 +264,8 @@ class EngineLog:
         self._unwritten.append(SKIP_NOTE % n)
 
     def _tell_trouble(self) -> None:
+        for notice in self._follower.take_notices():
+            self._report("engine_log_raw", message=notice)
         trouble = self._follower.trouble
         if trouble and trouble != self._told_trouble:
             self._report("engine_log_unreadable", message=trouble)

@@ -278,3 +278,36 @@ def test_a_spool_is_counted_without_being_read(tmp_path: Path) -> None:
     counted = reader.count_lines(4)
     reader.close()
     assert counted == 2
+
+
+async def test_what_befalls_the_engine_is_said_in_the_log_of_the_daemon(tmp_path: Path) -> None:
+    ground = LogGround(tmp_path)
+    ground.begin(1, written=f"{LOAD_FAILED}\n{LOAD_FAILED}\nlast\n".encode())
+    async with ground.running():
+        await ground.until_text("last")
+    ((event, fields),) = ground.reports
+    assert (event, fields["outcome"], fields["severity"]) == ("engine_outcome", "load_failed", "error")
+    assert str(fields["message"]).startswith("A model could not be loaded")
+
+
+async def test_what_befalls_the_raw_log_is_said_in_the_log_of_the_daemon(tmp_path: Path) -> None:
+    ground = LogGround(tmp_path)
+    spool = ground.begin(1, written=b"before\n")
+    async with ground.running():
+        await ground.until_text("before")
+        spool.unlink()
+        await ground.until(lambda: bool(ground.reports))
+    ((event, fields),) = ground.reports
+    assert event == "engine_log_raw"
+    assert "was removed" in str(fields["message"])
+
+
+async def test_a_public_file_that_cannot_be_written_is_a_trouble_of_health(tmp_path: Path) -> None:
+    ground = LogGround(tmp_path)
+    ground.public.mkdir()
+    ground.begin(1, written=b"a line\n")
+    async with ground.running():
+        await ground.until(lambda: bool(ground.log.troubles()))
+        (trouble,) = ground.log.troubles()
+    assert (trouble.outcome, trouble.severity) == ("log_unwritable", "error")
+    assert str(ground.public) in trouble.sentence
