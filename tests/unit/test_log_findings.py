@@ -39,6 +39,8 @@ IN_USE = "Error: listen tcp 127.0.0.1:11434: bind: address already in use"
         pytest.param([LOADING, NO_MEMORY, ENDED, LOAD_FAILED], {"out_of_memory": 1}, id="too large"),
         pytest.param([LOADING, DAMAGED, DAMAGED, ENDED, LOAD_FAILED], {"model_damaged": 1}, id="damaged"),
         pytest.param([LOADING, ENDED, LOAD_FAILED], {"load_failed": 1}, id="a load that fails"),
+        pytest.param([LOADING, LOADED, ENDED], {}, id="an end that no verdict follows yet"),
+        pytest.param([LOADING, LOADED, UNLOADED, "panic: x"], {"panic": 1}, id="a panic after an unload"),
         pytest.param([LOAD_FAILED, LOAD_FAILED], {"load_failed": 2}, id="two loads that fail"),
         pytest.param([LOADING, LOADED, NO_LONGER, NO_LONGER, LOADING], {"runner_died": 1}, id="a death"),
         pytest.param([LOADING, NO_LONGER, *[NO_LONGER] * 99], {"runner_died": 1}, id="told a hundred times"),
@@ -124,16 +126,29 @@ def test_lines_of_a_stack_join_the_event_before_them() -> None:
     assert findings.newest_first()[0].lines == ("panic: x", "goroutine 1 [running]:")
 
 
-def test_only_what_befell_anew_is_news() -> None:
+@pytest.mark.parametrize(
+    ("lines", "news"),
+    [
+        pytest.param(
+            [LOADING, DAMAGED, ENDED, LOAD_FAILED],
+            [None, None, "model_damaged", None],
+            id="a reason, then two verdicts",
+        ),
+        pytest.param(
+            [LOADING, ENDED, LOAD_FAILED], [None, None, "load_failed"], id="the end of a runner, then why"
+        ),
+    ],
+)
+def test_only_what_befell_anew_is_news(lines: list[str], news: list[str | None]) -> None:
     findings = Findings()
-    news = [
+    told = [
         befell.outcome if befell else None
-        for line in (LOADING, DAMAGED, ENDED, LOAD_FAILED)
+        for line in lines
         if (match := classify(line))
         for befell in (findings.add(match, mono=0.0, at=0.0, lines=(line,)),)
     ]
 
-    assert news == [None, None, "model_damaged", None]
+    assert told == news
 
 
 def test_the_number_of_findings_is_bounded() -> None:
