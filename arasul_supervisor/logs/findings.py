@@ -99,6 +99,8 @@ class Findings:
             return None
         if match.waits and self._reason is None and not self._has_episode(said):
             return None
+        if match.outcome == "model_unreadable" and self._is_told_by_a_load(said):
+            return None
         if meaning.scope == "run":
             return self._of_a_run(said, is_last=match.ends)
         return self._alone(said) if self._has_lasted(said, meaning.lasts_s) else None
@@ -190,6 +192,15 @@ class Findings:
             self._seen_mono.setdefault((said.outcome, said.subject), said.last_mono) if lasts_s else 0.0
         )
         return said.last_mono - first_mono >= lasts_s
+
+    def _is_told_by_a_load(self, said: Finding) -> bool:
+        """A listing meets the file that a load has failed for; of a damaged one its line says no name."""
+        return any(
+            found.outcome in ("model_missing", "model_damaged")
+            and found.counts_at(said.last_mono)
+            and said.subject in (None, found.subject)
+            for found in self._found.values()
+        )
 
     def _alone(self, said: Finding) -> Finding | None:
         key = (said.outcome, said.subject)

@@ -31,7 +31,10 @@ FUNCTION: Final = r"[\w.+-]{1,80}(?: +[\w.+-]{1,80})?: (?:.*: )?"  # llama.cpp: 
 RUNNER: Final = r"(?:llama-server|llama runner)"  # ≥ 0.30 and ≤ 0.29
 BLOB: Final = r'"?(?:[^"\s]*/blobs/)?'  # the path before a blob's name
 MODEL: Final = rf'(?: model={BLOB}(?P<model>[^"\s]+))?'
-ERROR: Final = rf'(?:.*? error="?(?:{RUNNER} process has terminated: )?(?P<why>(?:\\.|[^"\\])+))?'
+ERROR: Final = (
+    rf'(?:.*? error="?(?:{RUNNER} process has terminated: |read GGUF metadata \\"[^"]*": )?'
+    r'(?P<why>(?:\\.|[^"\\])+))?'
+)
 LOAD_FAILED: Final = (
     r'"(?:Load failed|failed to create server|failed to load model metadata|error loading llama server)"'
 )

@@ -25,6 +25,17 @@ ABANDONED = HEAD + '"client connection closed before llama-server finished loadi
 NO_MEMORY = "CUDA error: out of memory"
 DAMAGED = "llama_model_load: error loading model: missing tensor 'x'"
 MANIFEST = HEAD + '"bad manifest" name=a error=EOF'
+MISSING = (
+    HEAD
+    + '"failed to load model metadata" model=/m/blobs/sha256-aa error="open /m/blobs/sha256-aa: no such file or directory"'
+)
+UNREADABLE = (
+    HEAD + '"couldn\'t read model metadata" error="open /m/blobs/sha256-aa: no such file or directory"'
+)
+UNREADABLE_B = (
+    HEAD + '"couldn\'t read model metadata" error="open /m/blobs/sha256-bb: no such file or directory"'
+)
+UNNAMED = HEAD + '"couldn\'t read model metadata" error=EOF'
 STALLED = HEAD + '"c88366da3c1f part 0 stalled; retrying. If this persists"'
 DOWNLOADING = HEAD + '"downloading c88366da3c1f in 1 450 KB part(s)"'
 IN_USE = "Error: listen tcp 127.0.0.1:11434: bind: address already in use"
@@ -66,6 +77,19 @@ IN_USE = "Error: listen tcp 127.0.0.1:11434: bind: address already in use"
         ),
         pytest.param([MANIFEST], {}, id="a manifest in the instant it is written"),
         pytest.param([MANIFEST, "", "", MANIFEST, MANIFEST], {"manifest_damaged": 1}, id="a damaged one"),
+        pytest.param(
+            [UNREADABLE, "", "", UNREADABLE], {"model_unreadable": 1}, id="a listing meets a lost file"
+        ),
+        pytest.param(
+            [MISSING, UNREADABLE, UNNAMED, "", "", UNREADABLE, UNNAMED],
+            {"model_missing": 1},
+            id="a listing meets the file that a load has failed for",
+        ),
+        pytest.param(
+            [MISSING, UNREADABLE_B, "", "", UNREADABLE_B],
+            {"model_missing": 1, "model_unreadable": 1},
+            id="a listing meets another lost file",
+        ),
         pytest.param([IN_USE], {"port_in_use": 1}, id="a start that fails"),
         pytest.param(
             [HEAD + '"Listening on 127.0.0.1:1 (version 1)"', IN_USE],

@@ -94,7 +94,7 @@ EVENTS = {
 }
 # Told at each poll, and only believed when it is told again some seconds later.
 POLLED = {
-    ("0.34.4", "blob_missing"): "model_missing model_missing model_unreadable",
+    ("0.34.4", "blob_missing"): "model_missing model_missing",
     ("0.34.4", "manifest_damaged"): "manifest_damaged",
     ("0.34.4", "manifest_damaged_at_start"): "manifest_damaged",
     ("0.24.0", "blob_missing"): "model_unreadable",
