@@ -26,8 +26,8 @@ NO_MEMORY = "CUDA error: out of memory"
 DAMAGED = "llama_model_load: error loading model: missing tensor 'x'"
 MANIFEST = HEAD + '"bad manifest" name=a error=EOF'
 MISSING = (
-    HEAD
-    + '"failed to load model metadata" model=/m/blobs/sha256-aa error="open /m/blobs/sha256-aa: no such file or directory"'
+    HEAD + '"failed to load model metadata" model=/m/blobs/sha256-aa '
+    'error="open /m/blobs/sha256-aa: no such file or directory"'
 )
 UNREADABLE = (
     HEAD + '"couldn\'t read model metadata" error="open /m/blobs/sha256-aa: no such file or directory"'

@@ -74,6 +74,7 @@ EVENTS = {
         "manifest_damaged": "",
         "manifest_damaged_at_start": "",
         "ordinary": "",
+        "pull_joined_and_left": "panic",
         "pull_stalled_before_first_byte": "pull_stalled",
     },
     "0.24.0": BOTH
