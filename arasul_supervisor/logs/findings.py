@@ -94,8 +94,12 @@ class Findings:
             fields=match.fields,
             lines=_kept(lines),
         )
-        if match.waits:
+        if match.waits and said.outcome not in VAGUE:
             self._reason = said
+            return None
+        if match.waits and self._reason is None and not self._has_episode(said):
+            return None
+        if match.outcome == "model_unreadable" and self._is_told_by_a_load(said):
             return None
         if meaning.scope == "run":
             return self._of_a_run(said, is_last=match.ends)
@@ -135,7 +139,7 @@ class Findings:
 
     def _of_a_run(self, said: Finding, *, is_last: bool) -> Finding | None:
         """Lines of one run are one event, until its model is loaded anew or the last word was said."""
-        subject = said.subject or self._loading or next(reversed(self._episodes), None)
+        subject = self._model_of(said)
         episode = self._episodes.pop(subject, None) or self._episodes.pop(None, None)
         own_lines = said.lines
         said = self._with_reason(replace(said, subject=subject))
@@ -155,6 +159,13 @@ class Findings:
         else:
             self._episodes[subject] = episode
         return self._found[episode.key] if is_news else None
+
+    def _model_of(self, said: Finding) -> str | None:
+        """The model of a run: named, or being loaded, or else of the run that went wrong last."""
+        return said.subject or self._loading or next(reversed(self._episodes), None)
+
+    def _has_episode(self, said: Finding) -> bool:
+        return None in self._episodes or self._model_of(said) in self._episodes
 
     def _with_reason(self, said: Finding) -> Finding:
         """The verdict in the words of the reason that waited for it."""
@@ -181,6 +192,15 @@ class Findings:
             self._seen_mono.setdefault((said.outcome, said.subject), said.last_mono) if lasts_s else 0.0
         )
         return said.last_mono - first_mono >= lasts_s
+
+    def _is_told_by_a_load(self, said: Finding) -> bool:
+        """A listing meets the file that a load has failed for; of a damaged one its line says no name."""
+        return any(
+            found.outcome in ("model_missing", "model_damaged")
+            and found.counts_at(said.last_mono)
+            and said.subject in (None, found.subject)
+            for found in self._found.values()
+        )
 
     def _alone(self, said: Finding) -> Finding | None:
         key = (said.outcome, said.subject)

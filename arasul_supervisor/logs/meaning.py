@@ -28,7 +28,7 @@ LAST_RESORTS: Final = ("start_failed", "panic")
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What one line says. `waits`: it counts only when a verdict follows; `ends`: it is the last word on a load."""
+    """What one line says. `waits`: it counts only beside another; `ends`: it is the last word on a load."""
 
     outcome: str
     sentence: str

@@ -38,7 +38,7 @@ SECRETS: Final = (
     # time=… level=TRACE source=… msg="encoded" string="<prompt>" ids=[…]
     *(Secret(word, re.compile(rf"({SLOG_MSG} ).+", re.DOTALL)) for word in ("level=trace", "level=debug-")),
     # ≤ 0.29 at OLLAMA_DEBUG: msg="chat request" images=0 prompt="…"; a number is a count of tokens
-    Secret("prompt=", re.compile(r"(\bprompt=)(?!\d+(?:\s|$))(?:\"(?:\\.|[^\"\\])*\"?|\S+)")),
+    Secret("prompt=", re.compile(r"(\bprompt=)(?!\d+(?:\s|$))(?:\"(?:\\.|[^\"\\])*\"?\S*|\S+)")),
     # env="map[… HTTPS_PROXY:http://user:PASSWORD@host:3128 …]"; Go takes a proxy without a scheme too
     Secret("_proxy", re.compile(r"(_proxy[:=])(?:(?!\s\w{1,80}:|_proxy[:=])[^\"\n])*(?=@)", re.IGNORECASE)),
     # scheme://user:pass@host, scheme://token@host: to the last @, a password may hold one.

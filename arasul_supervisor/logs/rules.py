@@ -1,8 +1,8 @@
 """How the lines of Ollama's log say what befell it: one table from pattern to outcome. Pure.
 
 What an outcome means stands in outcomes.py. The outcome decides, never the words "error" or "fatal" (facts/ollama.md
-§6). A rule that `waits` gives a reason, which counts only when a verdict follows it: `cudaMalloc failed` while layouts
-are tried is no fault.
+§6). A rule that `waits` counts only beside another line: a reason when a verdict follows it, for `cudaMalloc failed`
+while layouts are tried is no fault; the end of a runner when a reason stands before it, for its verdict follows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ FUNCTION: Final = r"[\w.+-]{1,80}(?: +[\w.+-]{1,80})?: (?:.*: )?"  # llama.cpp: 
 RUNNER: Final = r"(?:llama-server|llama runner)"  # ≥ 0.30 and ≤ 0.29
 BLOB: Final = r'"?(?:[^"\s]*/blobs/)?'  # the path before a blob's name
 MODEL: Final = rf'(?: model={BLOB}(?P<model>[^"\s]+))?'
-ERROR: Final = rf'(?:.*? error="?(?:{RUNNER} process has terminated: )?(?P<why>(?:\\.|[^"\\])+))?'
+ERROR: Final = (
+    rf'(?:.*? error="?(?:{RUNNER} process has terminated: |read GGUF metadata \\"[^"]*": )?'
+    r'(?P<why>(?:\\.|[^"\\])+))?'
+)
 LOAD_FAILED: Final = (
     r'"(?:Load failed|failed to create server|failed to load model metadata|error loading llama server)"'
 )
@@ -140,10 +143,8 @@ SLOG_RULES: Final = (
 
     # runners and requests
     _rule("runner_died", rf'"?{RUNNER} process no longer running"? sys=(?P<code>\d+) string="(?P<signal>[^"]+)', DIED),
-    # Ollama ends a runner by SIGKILL: beside an older error line its own unload reads like a death
-    _rule("runner_died", rf'"{RUNNER} terminated" error="signal: killed"', "A model runner was killed.", waits=True),
     _rule("runner_died", rf'"{RUNNER} terminated" error="?(?P<why>[^"\n]+)',
-          "A model runner ended: {why}; the next request starts another."),
+          "A model runner ended: {why}; the next request starts another.", waits=True),
     _rule("runner_died", r'"(?:llama-server (?:completion|chat) error|post predict)"'
           r"(?=.*(?:EOF|connection (?:reset|refused)|broken pipe))(?:.*?127\.0\.0\.1:(?P<port>\d+))?",
           "A model runner died while it answered; that request failed."),
@@ -240,6 +241,7 @@ FALSE_ALARMS: Final = tuple(re.compile(pattern) for pattern in (
     r'msg="aborting (?:completion|chat|embedding) request due to client closing',
     r'msg="(?:finished request signal received after model unloaded|Failed to acquire semaphore)',
     r"this can be a security risk",
+    r' terminated" error="signal: killed"',  # how Ollama unloads; told when an error line stands before
 ))
 # fmt: on
 # Licence, template and vocabulary text of a model: never looked into.

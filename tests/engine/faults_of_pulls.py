@@ -40,6 +40,15 @@ def pull_from_nowhere(ground: Ground) -> None:
     ground.pull("nosuchhost.invalid/library/tiny:latest")
 
 
+def pull_twice_and_leave(ground: Ground) -> None:
+    """A second client joins a pull that waits for the registry, and leaves: Ollama 0.34.4 dies of it."""
+    ground.registry.switches.silent_on = frozenset({"HEAD"})
+    body = {"model": ground.registry.put("other", ground.models(tiny_gguf.OTHER)), "insecure": True}
+    with ground.meanwhile("POST", "/api/pull", body, timeout_s=10):
+        time.sleep(0.5)
+        ground.abandon("/api/pull", body, after_s=0.5)
+
+
 def pull_while_registry_restarts(ground: Ground) -> None:
     """The registry dies in the middle of a part and is back after three seconds."""
     second = None
@@ -119,6 +128,7 @@ PULL_FAULTS = {
     "pull_digest_mismatch": Fault(partial(pull_with, flip_byte_at=300_000)),
     "pull_without_location": Fault(partial(pull_with, sends_location=False)),
     "pull_damaged_part": Fault(pull_damaged_part),
+    "pull_joined_and_left": Fault(pull_twice_and_leave, family="0.34"),
     "pull_cut_once": Fault(partial(pull_with, close_after_bytes=100_000, faults_left=1)),
     "pull_registry_restarted": Fault(pull_while_registry_restarts),
     "pull_registry_dead": Fault(pull_from_dead_registry),

@@ -121,8 +121,6 @@ TELLING: Final = (
     ("memory_tight", HEAD + '"runtime OOM detected; expiring loaded models to clear memory before next request"'),
     ("runner_died", HEAD + '"llama-server process no longer running" sys=9 string="signal: killed"'),  # [34]
     ("runner_died", HEAD + '"llama runner process no longer running" sys=9 string="signal: killed"'),  # [24]
-    ("runner_died", HEAD + '"llama-server terminated" error="exit status 1" exit=1'),  # [34]
-    ("runner_died", HEAD + '"llama runner terminated" error="exit status 2"'),  # [24]
     ("runner_died", HEAD + r'"llama-server completion error" error="Post \"http://127.0.0.1:43487/completion\": EOF"'),
     ("runner_died", HEAD + r'"post predict" error="Post \"http://127.0.0.1:37997/completion\": EOF"'),  # [24]
     ("runner_stuck", HEAD + '"llama-server unhealthy" error="server not responding"'),
@@ -142,7 +140,7 @@ TELLING: Final = (
     ("too_many_requests", '[GIN] 2026/11/23 - 16:00:35 | 503 |      12µs |       127.0.0.1 | POST     "/api/chat"'),  # [34] [24]
 )
 
-# Reasons, which count only when a verdict follows them.
+# Lines that count only beside another: reasons, and the end of a runner.
 WAITING: Final = (
     ("model_unsupported", "llama_model_load: error loading model: unknown model architecture: 'nosucharch'"),  # [34]
     ("model_unsupported", "llama_model_load: error loading model: error loading model architecture: unknown model "
@@ -159,7 +157,8 @@ WAITING: Final = (
     ("out_of_memory", "graph_reserve: failed to reserve graph"),
     ("out_of_memory", HEAD + '"x" error="cudaMalloc failed: out of memory"'),
     ("out_of_memory", "NvMapMemAllocInternalTagged: 1075072515 error 12"),
-    ("runner_died", HEAD + '"llama-server terminated" error="signal: killed" exit=unknown'),  # [34]: Ollama's own unload
+    ("runner_died", HEAD + '"llama-server terminated" error="exit status 1" exit=1'),  # [34]
+    ("runner_died", HEAD + '"llama runner terminated" error="exit status 2"'),  # [24]
 )
 
 # Healthy boxes print these.
@@ -173,6 +172,7 @@ SILENT: Final = (
     HEAD + '"failed to describe model" model=x error="open /models/x: permission denied"',
     HEAD + '"starting runner" cmd="/opt/ollama runner --ollama-engine --port 33113"',
     HEAD + '"unsupported content type: unknown"',
+    HEAD + '"llama-server terminated" error="signal: killed" exit=unknown',  # [34]: Ollama's own unload
     "common_fit_params: failed to fit params to free device memory: not enough memory",
     "common_fit_params: encountered an error while trying to fit params to free device memory: failed to allocate",
     "graph_reserve: failed to allocate compute buffers, retrying without pipeline parallelism",

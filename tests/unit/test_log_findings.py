@@ -25,6 +25,17 @@ ABANDONED = HEAD + '"client connection closed before llama-server finished loadi
 NO_MEMORY = "CUDA error: out of memory"
 DAMAGED = "llama_model_load: error loading model: missing tensor 'x'"
 MANIFEST = HEAD + '"bad manifest" name=a error=EOF'
+MISSING = (
+    HEAD + '"failed to load model metadata" model=/m/blobs/sha256-aa '
+    'error="open /m/blobs/sha256-aa: no such file or directory"'
+)
+UNREADABLE = (
+    HEAD + '"couldn\'t read model metadata" error="open /m/blobs/sha256-aa: no such file or directory"'
+)
+UNREADABLE_B = (
+    HEAD + '"couldn\'t read model metadata" error="open /m/blobs/sha256-bb: no such file or directory"'
+)
+UNNAMED = HEAD + '"couldn\'t read model metadata" error=EOF'
 STALLED = HEAD + '"c88366da3c1f part 0 stalled; retrying. If this persists"'
 DOWNLOADING = HEAD + '"downloading c88366da3c1f in 1 450 KB part(s)"'
 IN_USE = "Error: listen tcp 127.0.0.1:11434: bind: address already in use"
@@ -39,6 +50,8 @@ IN_USE = "Error: listen tcp 127.0.0.1:11434: bind: address already in use"
         pytest.param([LOADING, NO_MEMORY, ENDED, LOAD_FAILED], {"out_of_memory": 1}, id="too large"),
         pytest.param([LOADING, DAMAGED, DAMAGED, ENDED, LOAD_FAILED], {"model_damaged": 1}, id="damaged"),
         pytest.param([LOADING, ENDED, LOAD_FAILED], {"load_failed": 1}, id="a load that fails"),
+        pytest.param([LOADING, LOADED, ENDED], {}, id="an end that no verdict follows yet"),
+        pytest.param([LOADING, LOADED, UNLOADED, "panic: x"], {"panic": 1}, id="a panic after an unload"),
         pytest.param([LOAD_FAILED, LOAD_FAILED], {"load_failed": 2}, id="two loads that fail"),
         pytest.param([LOADING, LOADED, NO_LONGER, NO_LONGER, LOADING], {"runner_died": 1}, id="a death"),
         pytest.param([LOADING, NO_LONGER, *[NO_LONGER] * 99], {"runner_died": 1}, id="told a hundred times"),
@@ -64,6 +77,19 @@ IN_USE = "Error: listen tcp 127.0.0.1:11434: bind: address already in use"
         ),
         pytest.param([MANIFEST], {}, id="a manifest in the instant it is written"),
         pytest.param([MANIFEST, "", "", MANIFEST, MANIFEST], {"manifest_damaged": 1}, id="a damaged one"),
+        pytest.param(
+            [UNREADABLE, "", "", UNREADABLE], {"model_unreadable": 1}, id="a listing meets a lost file"
+        ),
+        pytest.param(
+            [MISSING, UNREADABLE, UNNAMED, "", "", UNREADABLE, UNNAMED],
+            {"model_missing": 1},
+            id="a listing meets the file that a load has failed for",
+        ),
+        pytest.param(
+            [MISSING, UNREADABLE_B, "", "", UNREADABLE_B],
+            {"model_missing": 1, "model_unreadable": 1},
+            id="a listing meets another lost file",
+        ),
         pytest.param([IN_USE], {"port_in_use": 1}, id="a start that fails"),
         pytest.param(
             [HEAD + '"Listening on 127.0.0.1:1 (version 1)"', IN_USE],
@@ -124,16 +150,29 @@ def test_lines_of_a_stack_join_the_event_before_them() -> None:
     assert findings.newest_first()[0].lines == ("panic: x", "goroutine 1 [running]:")
 
 
-def test_only_what_befell_anew_is_news() -> None:
+@pytest.mark.parametrize(
+    ("lines", "news"),
+    [
+        pytest.param(
+            [LOADING, DAMAGED, ENDED, LOAD_FAILED],
+            [None, None, "model_damaged", None],
+            id="a reason, then two verdicts",
+        ),
+        pytest.param(
+            [LOADING, ENDED, LOAD_FAILED], [None, None, "load_failed"], id="the end of a runner, then why"
+        ),
+    ],
+)
+def test_only_what_befell_anew_is_news(lines: list[str], news: list[str | None]) -> None:
     findings = Findings()
-    news = [
+    told = [
         befell.outcome if befell else None
-        for line in (LOADING, DAMAGED, ENDED, LOAD_FAILED)
+        for line in lines
         if (match := classify(line))
         for befell in (findings.add(match, mono=0.0, at=0.0, lines=(line,)),)
     ]
 
-    assert news == [None, None, "model_damaged", None]
+    assert told == news
 
 
 def test_the_number_of_findings_is_bounded() -> None:

@@ -74,6 +74,7 @@ EVENTS = {
         "manifest_damaged": "",
         "manifest_damaged_at_start": "",
         "ordinary": "",
+        "pull_joined_and_left": "panic",
         "pull_stalled_before_first_byte": "pull_stalled",
     },
     "0.24.0": BOTH
@@ -94,7 +95,7 @@ EVENTS = {
 }
 # Told at each poll, and only believed when it is told again some seconds later.
 POLLED = {
-    ("0.34.4", "blob_missing"): "model_missing model_missing model_unreadable",
+    ("0.34.4", "blob_missing"): "model_missing model_missing",
     ("0.34.4", "manifest_damaged"): "manifest_damaged",
     ("0.34.4", "manifest_damaged_at_start"): "manifest_damaged",
     ("0.24.0", "blob_missing"): "model_unreadable",

@@ -96,6 +96,11 @@ def test_what_counts_is_said_in_a_sentence(rule: Rule) -> None:
             {"model": "x", "why": 'a "b" c'},
             id="quotes and lines of Go",
         ),
+        pytest.param(
+            HEAD + r'"failed to load model metadata" model=/b error="read GGUF metadata \"/b\": EOF"',
+            {"model": "/b", "why": "EOF"},
+            id="the reason without the path before it",
+        ),
     ],
 )
 def test_fields_are_taken_from_the_line(line: str, fields: dict[str, str]) -> None:
