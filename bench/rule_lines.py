@@ -16,7 +16,7 @@ RULE_LINES: Final = (
         "load_failed",
         HEAD + '"Load failed" model=/b/{mark} error="llama-server process has terminated: exit 1"',
     ),
-    ("runner_died", RUNNER + '"llama-server terminated" error="exit status 1" exit=1 {mark}'),
+    ("runner_died", RUNNER + '"llama-server process no longer running" sys=9 string="signal: killed" {mark}'),
     ("setting_ignored", HEAD + '"invalid environment variable, using default" key={mark}'),
     ("manifest_damaged", HEAD + '"bad manifest" name={mark} error="unexpected EOF"'),
     (
