@@ -26,7 +26,10 @@ def main(port: int) -> None:
     while not _is_over(due_ns):
         sent_ns = time.monotonic_ns()
         connection.request("GET", "/health")
-        connection.getresponse().read()
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status != http.client.OK:
+            raise RuntimeError(f"/health answered {answer.status}")
         came_ns = time.monotonic_ns()
         is_behind = free_ns > due_ns
         late_ns = 0 if is_behind else sent_ns - due_ns

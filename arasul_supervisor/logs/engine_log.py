@@ -254,6 +254,7 @@ class EngineLog:
             message=found.sentence,
             count=found.count,
             generation=generation,
+            lines=list(found.lines),
         )
 
     def _note_skip(self, n: int) -> None:

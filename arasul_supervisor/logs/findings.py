@@ -26,6 +26,14 @@ SUBJECTS: Final = ("model", "blob", "name", "path", "address", "device")
 
 Key = tuple[str, str | None]
 
+ONE_FAULT_S: Final = 10.0
+"""So close follow the lines of one fault that name no model (0.24.0 prints them a hundred times a second)."""
+REASON_S: Final = 60.0
+"""So long a reason waits for its verdict; a load is given up after five minutes without progress at most."""
+POLLS_S: Final = 180.0
+"""What was not told again for so long has ended in between."""
+KEPT_PORTS: Final = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -51,6 +59,14 @@ class Finding:
         return not self.is_cured and mono - self.last_mono <= OUTCOMES[self.outcome].counts_s
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The event that a line tells of, and whether it is told for the first time, or by another name."""
+
+    finding: Finding
+    is_news: bool
+
+
 @dataclass(slots=True)
 class _Episode:
     """One run of a runner that went wrong: the key of its finding, and what stood there before."""
@@ -70,13 +86,13 @@ class Findings:
         self._model_at: dict[str, str] = {}  # by the port of its runner
         self._loading: str | None = None
         self._reason: Finding | None = None
-        self._seen_mono: dict[Key, float] = {}  # of what has to last before it counts
+        self._seen_mono: dict[Key, tuple[float, float]] = {}  # first and last, of what has to last to count
         self._latest: Key | None = None
 
-    def add(self, match: Match, *, mono: float, at: float, lines: tuple[str, ...]) -> Finding | None:
+    def add(self, match: Match, *, mono: float, at: float, lines: tuple[str, ...]) -> Told | None:
         """Takes one line in, with those that belong to it.
 
-        :returns: what has befallen; None for a step, a reason that waits, or more words on a known thing
+        :returns: the event that it tells of; None for a step, a reason that waits, or what counts for nothing
         """
         self._latest = None
         meaning = match.meaning
@@ -94,6 +110,8 @@ class Findings:
             fields=match.fields,
             lines=_kept(lines),
         )
+        if self._reason and mono - self._reason.last_mono > REASON_S:
+            self._reason = None
         if match.waits and said.outcome not in VAGUE:
             self._reason = said
             return None
@@ -119,15 +137,20 @@ class Findings:
         self.marks.add(match.outcome)
         if match.outcome == "loading":
             model = self._loading = match.fields["model"]
-            self._model_at[match.fields["port"]] = model
+            self._model_at = {**dict(list(self._model_at.items())[-KEPT_PORTS:]), match.fields["port"]: model}
             self._reason = None
-            for subject in (model, None):
-                self._close(self._episodes.pop(subject, None))
+            nameless = self._episodes.pop(None, None)
+            if nameless and model in self._episodes:
+                self._withdraw(nameless)  # the same death, met by the request that loads the model anew
+            else:
+                self._close(nameless)
+            self._close(self._episodes.pop(model, None))
         elif match.outcome == "loaded":
             self._reason = None
             for key, found in self._found.items():
                 if OUTCOMES[found.outcome].is_cured and found.subject in (self._loading, None):
                     self._found[key] = replace(found, is_cured=True)
+            self._loading = None
         elif match.outcome == "downloading":
             blob = match.fields["blob"]
             self._open_pulls = {key for key in self._open_pulls if key[1] != blob}
@@ -137,7 +160,7 @@ class Findings:
             return match.fields.get("model") or self._model_at.get(match.fields.get("port", ""))
         return next((match.fields[name] for name in SUBJECTS if name in match.fields), None)
 
-    def _of_a_run(self, said: Finding, *, is_last: bool) -> Finding | None:
+    def _of_a_run(self, said: Finding, *, is_last: bool) -> Told:
         """Lines of one run are one event, until its model is loaded anew or the last word was said."""
         subject = self._model_of(said)
         episode = self._episodes.pop(subject, None) or self._episodes.pop(None, None)
@@ -158,11 +181,15 @@ class Findings:
             self._reason = self._loading = None
         else:
             self._episodes[subject] = episode
-        return self._found[episode.key] if is_news else None
+        return Told(self._found[episode.key], is_news)
 
     def _model_of(self, said: Finding) -> str | None:
-        """The model of a run: named, or being loaded, or else of the run that went wrong last."""
-        return said.subject or self._loading or next(reversed(self._episodes), None)
+        """The model of a run: named, or being loaded, or else of the run that went wrong a moment ago."""
+        if said.subject or self._loading or not self._episodes:
+            return said.subject or self._loading
+        latest, episode = next(reversed(self._episodes.items()))
+        known = self._found.get(episode.key)
+        return latest if known and said.last_mono - known.last_mono <= ONE_FAULT_S else None
 
     def _has_episode(self, said: Finding) -> bool:
         return None in self._episodes or self._model_of(said) in self._episodes
@@ -188,10 +215,14 @@ class Findings:
             self._open(_of_a_runner(known))
 
     def _has_lasted(self, said: Finding, lasts_s: float) -> bool:
-        first_mono = (
-            self._seen_mono.setdefault((said.outcome, said.subject), said.last_mono) if lasts_s else 0.0
-        )
-        return said.last_mono - first_mono >= lasts_s
+        """False for what was met for the first time, or for the first time in a while."""
+        if not lasts_s:
+            return True
+        now_mono, key = said.last_mono, (said.outcome, said.subject)
+        self._seen_mono = {k: seen for k, seen in self._seen_mono.items() if now_mono - seen[1] <= POLLS_S}
+        first_mono, _ = self._seen_mono.pop(key, (now_mono, now_mono))
+        self._seen_mono[key] = (first_mono, now_mono)
+        return now_mono - first_mono >= lasts_s
 
     def _is_told_by_a_load(self, said: Finding) -> bool:
         """A listing meets the file that a load has failed for; of a damaged one its line says no name."""
@@ -202,15 +233,15 @@ class Findings:
             for found in self._found.values()
         )
 
-    def _alone(self, said: Finding) -> Finding | None:
+    def _alone(self, said: Finding) -> Told:
         key = (said.outcome, said.subject)
         scope, known = OUTCOMES[said.outcome].scope, self._found.get(key)
         if known and (scope == "engine" or key in self._open_pulls):
             self._found[key] = replace(known, last_mono=said.last_mono, last_at=said.last_at)
-            return None
+            return Told(self._found[key], is_news=False)
         if scope == "pull":
             self._open_pulls.add(key)
-        return self._found[self._open(said).key]
+        return Told(self._found[self._open(said).key], is_news=True)
 
     def _open(self, said: Finding) -> _Episode:
         """Counts an event."""
@@ -219,6 +250,8 @@ class Findings:
         self._found[key] = replace(said, count=before.count + 1 if before else 1, is_cured=False)
         if len(self._found) > KEPT_FINDINGS:
             del self._found[min(self._found, key=lambda kept: self._found[kept].last_mono)]
+            self._open_pulls &= self._found.keys()
+            self._episodes = {of: kept for of, kept in self._episodes.items() if kept.key in self._found}
         return _Episode(key, before)
 
     def _withdraw(self, episode: _Episode) -> None:

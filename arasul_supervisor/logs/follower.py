@@ -208,7 +208,7 @@ class Follower:
         """
         try:
             if self._spool and generation == self._generation:
-                return unread_of(self._spool, self._splitter.partial, limit_bytes)
+                return unread_of(self._spool, self._splitter.beginning, limit_bytes)
             for waiting in self._waiting:
                 if waiting.generation == generation:
                     return written_to(waiting.path, limit_bytes)
@@ -282,9 +282,14 @@ class Follower:
 
     def _empty_unread(self, spool: SpoolReader) -> Lines:
         """All in the disk's thread: half of it, when cancelled, would glue what was before to what comes."""
+        read_to = spool.offset
         try:
-            n_lines, has_ended = spool.empty_unread()
+            size = spool.size_bytes()
+            kept, n_lines = skim(spool, self._splitter.beginning, size)
+            spool.offset = size
+            n_late, has_ended = spool.empty_unread()
         except OSError as error:
+            spool.offset = read_to
             self._trouble.is_stuck(spool.path, error)
             return self._lines(b"")
         self._given_to = BEGINNING
@@ -292,11 +297,11 @@ class Follower:
         if has_ended:
             self._splitter.end()  # nothing to skip
         self._trouble.was_emptied_unread(spool.path)
-        return self._lines(b"", skipped_lines=n_lines)
+        return self._lines(kept, skipped_lines=n_lines - 1 + n_late)
 
     async def _skip(self, spool: SpoolReader) -> Lines:
         end = spool.size_bytes() - min(RESUME_BYTES, self._lag_limit_bytes // 2)
-        kept, n_lines = await self.on_disk(skim, spool, self._splitter.partial, end)
+        kept, n_lines = await self.on_disk(skim, spool, self._splitter.beginning, end)
         spool.offset = end
         self._splitter.skip_line()
         return self._lines(kept, skipped_lines=n_lines)

@@ -49,6 +49,11 @@ class Splitter:
         return self._n_flushed
 
     @property
+    def beginning(self) -> bytes | None:
+        """All of the line that has not ended yet, flushed or not; None while it is being skipped."""
+        return None if self._is_skipping else self._partial
+
+    @property
     def partial(self) -> bytes:
         """The beginning of the line that has not ended yet, without what was flushed of it."""
         return self._partial[self._n_flushed :]

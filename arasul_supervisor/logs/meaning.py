@@ -20,10 +20,10 @@ SLOG: Final = re.compile(r"time=\S+ level=\S+ source=\S+ msg=")
 LOOKED_AT_CHARS: Final = 8 * 1024  # of a longer line; a client can write long ones
 FIELD_CHARS: Final = 240
 # The reasons of a start that fails, and those to fall back on.
-START_OUTCOMES: Final = frozenset(
-    {"port_in_use", "bad_address", "port_forbidden", "home_unset", "disk_full", "store_unwritable"}
-)
 LAST_RESORTS: Final = ("start_failed", "panic")
+START_OUTCOMES: Final = frozenset(
+    {"disk_full", "store_unwritable"} | {name for name, outcome in OUTCOMES.items() if outcome.is_start}
+).difference(LAST_RESORTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def _first_match(rules: Sequence[Rule], text: str, start: int) -> Match | None:
         if found:
             if rule.sentence and any(alarm.search(text) for alarm in FALSE_ALARMS):  # a step needs no alarm
                 return None
-            fields = {name: _shown(value) for name, value in found.groupdict().items() if value}
+            fields = {name: _shown(name, value) for name, value in found.groupdict().items() if value}
             return Match(
                 rule.outcome, rule.sentence.format_map(_Known(fields)), fields, rule.waits, rule.ends
             )
@@ -96,7 +96,9 @@ class _Known(dict[str, str]):
         return "?"
 
 
-def _shown(value: str) -> str:
-    """A value as a person reads it: of Go's quoted text the first line, without its escapes."""
+def _shown(name: str, value: str) -> str:
+    """A value as a person reads it: of a path to a blob its name, of Go's quoted text the first line unescaped."""
+    if name == "model":
+        value = value.rpartition("/blobs/")[2]
     first_line = value.partition("\\n")[0].replace('\\"', '"').strip()
     return first_line if len(first_line) <= FIELD_CHARS else f"{first_line[:FIELD_CHARS]}…"

@@ -62,10 +62,16 @@ class Reading:
         found = self._findings.get(generation)
         if found and screened.lines:
             found.go_on(screened.lines.get(-1, ()))
+            matches = {}
             for index, match in screened.matches.items():
-                befell = found.add(match, mono=mono, at=at, lines=screened.lines[index])
-                if befell and befell.severity in ("warning", "error"):
-                    self._tell_once(generation, befell)
+                told = found.add(match, mono=mono, at=at, lines=screened.lines[index])
+                if told:
+                    matches[index] = replace(match, outcome=told.finding.outcome, waits=False)
+                    if told.is_news and told.finding.severity in ("warning", "error"):
+                        self._tell_once(generation, told.finding)
+                elif match.meaning.severity == "step":
+                    matches[index] = match
+            screened = replace(screened, matches=matches)  # a line is shown as what it was found to tell
         return screened
 
     def findings(self, generation: int) -> tuple[Finding, ...]:
@@ -84,8 +90,10 @@ class Reading:
     def _tell_once(self, generation: int, befell: Finding) -> None:
         key = (generation, befell.outcome, befell.subject)
         told_mono = self._told_mono.get(key)
-        if told_mono is None or befell.last_mono - told_mono >= TELL_AGAIN_S:
-            self._told_mono[key] = befell.last_mono
+        now_mono = befell.last_mono
+        if told_mono is None or now_mono - told_mono >= TELL_AGAIN_S:
+            lately = {k: told for k, told in self._told_mono.items() if now_mono - told < TELL_AGAIN_S}
+            self._told_mono = {**lately, key: now_mono}
             self._tell(generation, befell)
 
 

@@ -152,13 +152,14 @@ class Ring:
         """The newest lines that are asked for."""
         chosen: deque[LogLine] = deque()
         next_seq = self.next_seq  # before the blocks: a line that comes in between is told again, not lost
-        for block in reversed(self._held()):
+        blocks = self._held()
+        for block in reversed(blocks):
             if len(chosen) >= count:
                 break
             if wanted.may_pass(block):
                 passing = [line for line in block.lines() if wanted.passes(line)]
                 chosen.extendleft(reversed(passing[-(count - len(chosen)) :]))
-        older = self._older(wanted)
+        older = self._older(wanted, blocks)
         chosen.extendleft(reversed(older[max(0, len(older) - count + len(chosen)) :]))
         return LogPage(tuple(chosen), next_seq, 0)
 
@@ -168,7 +169,8 @@ class Ring:
         A seq beyond the newest one is of an earlier life of the daemon: everything is new to its holder.
         """
         is_seq = isinstance(since, int)
-        next_seq, blocks, older = self.next_seq, self._held(), self._older(wanted)
+        next_seq, blocks = self.next_seq, self._held()
+        older = self._older(wanted, blocks)
         oldest_seq = blocks[0].first_seq if blocks else next_seq
         first_seq = (since if since <= next_seq else oldest_seq) if is_seq else 0
         chosen: list[LogLine] = []
@@ -186,11 +188,12 @@ class Ring:
                     chosen.append(line)
         return LogPage(tuple(chosen), next_seq, max(0, oldest_seq - int(first_seq)) * is_seq)
 
-    def _older(self, wanted: LineFilter) -> list[LogLine]:
+    def _older(self, wanted: LineFilter, blocks: list[LogBlock]) -> list[LogLine]:
         """Lines from before the blocks: who asks for an outcome gets them, though others between them are gone."""
-        if wanted.outcome is None:
+        if wanted.outcome is None or not blocks:
             return []
-        return [line for line in list(self._telling) if wanted.passes(line)]
+        end = blocks[0].first_seq  # a block may have gone over to the telling lines since these were held
+        return [line for line in list(self._telling) if line.seq < end and wanted.passes(line)]
 
     def _held(self) -> list[LogBlock]:
         """The blocks of this instant: a page may be made in a thread while the loop appends."""

@@ -29,8 +29,7 @@ def _rule(outcome: str, pattern: str, sentence: str = "", *, waits: bool = False
 
 FUNCTION: Final = r"[\w.+-]{1,80}(?: +[\w.+-]{1,80})?: (?:.*: )?"  # llama.cpp: `func: …` and `srv  func: …`
 RUNNER: Final = r"(?:llama-server|llama runner)"  # ≥ 0.30 and ≤ 0.29
-BLOB: Final = r'"?(?:[^"\s]*/blobs/)?'  # the path before a blob's name
-MODEL: Final = rf'(?: model={BLOB}(?P<model>[^"\s]+))?'
+MODEL: Final = r'(?: model="?(?P<model>[^"\s]+))?'
 ERROR: Final = (
     rf'(?:.*? error="?(?:{RUNNER} process has terminated: |read GGUF metadata \\"[^"]*": )?'
     r'(?P<why>(?:\\.|[^"\\])+))?'
@@ -107,30 +106,31 @@ SLOG_RULES: Final = (
           "A part of a download failed ({blob}: {why}); Ollama tries again."),
     _rule("registry_unreachable", r'"request failed: (?P<why>(?:\\.|[^"\\])+)',
           "A registry could not be reached: {why}"),
-    _rule("store_unwritable", rf'.*[ "](?:mkdir|open|remove|rename) (?P<path>/\S+): (?P<why>{FORBIDDEN})',
+    _rule("store_unwritable",
+          rf'.*[ "](?:mkdir|open|remove|rename) (?P<path>(?!/(?:sys|proc|dev)/)/\S+): (?P<why>{FORBIDDEN})',
           "Ollama cannot use {path}: {why}. Give its user the right to read and write there."),
 
     # loads: how one begins and what comes of it
-    _rule("loading", rf'"starting (?:llama-server|runner)" cmd=.*? --model {BLOB}(?P<model>\S+) --port (?P<port>\d+)'),
+    _rule("loading", r'"starting (?:llama-server|runner)" cmd=.*? --model (?P<model>\S+) --port (?P<port>\d+)'),
     _rule("loaded", rf'"{RUNNER} started in (?P<seconds>[\d.]+) seconds'),
     _rule("load_abandoned", r'"client connection closed before (?:llama-server|server) finished loading', CLIENT_LEFT),
     _rule("load_abandoned", r'"do load request" error=.*context canceled"?\s*$', CLIENT_LEFT),
-    _rule("load_abandoned", rf'{LOAD_FAILED}{MODEL}.*context canceled"?\s*$', CLIENT_LEFT),
-    _rule("out_of_memory", rf"{LOAD_FAILED}{MODEL}.*{NO_MEMORY}", TOO_LARGE),
-    _rule("load_stalled", rf"{LOAD_FAILED}{MODEL}.*timed out waiting for {RUNNER} to start",
+    _rule("load_abandoned", rf'{LOAD_FAILED}(?=.*context canceled"?\s*$){MODEL}', CLIENT_LEFT),
+    _rule("out_of_memory", rf"{LOAD_FAILED}(?=.*{NO_MEMORY}){MODEL}", TOO_LARGE),
+    _rule("load_stalled", rf"{LOAD_FAILED}(?=.*timed out waiting for {RUNNER} to start){MODEL}",
           "A model was not loaded in time: its runner stood still."),
-    _rule("model_missing", rf"{LOAD_FAILED}{MODEL}.*no such file or directory",
+    _rule("model_missing", rf"{LOAD_FAILED}(?=.*no such file or directory){MODEL}",
           "A file of a model is missing. Pull that model again."),
-    _rule("runner_died", rf"{LOAD_FAILED}{MODEL}.*process has terminated: (?P<signal>signal: [\w ]+)",
+    _rule("runner_died", rf"{LOAD_FAILED}(?=.*process has terminated: (?P<signal>signal: [\w ]+)){MODEL}",
           "A model runner died ({signal}) while it loaded a model."),
-    _rule("model_unsupported", rf"{LOAD_FAILED}{MODEL}.*unknown model architecture: '(?P<name>[^']*)'",
+    _rule("model_unsupported", rf"{LOAD_FAILED}(?=.*unknown model architecture: '(?P<name>[^']*)'){MODEL}",
           "The engine does not know the model architecture {name}. Update Ollama."),
     _rule("model_damaged", rf"{LOAD_FAILED}(?=.*{BROKEN_FILE}){MODEL}{ERROR}", DAMAGED),
     _rule("load_failed", rf"{LOAD_FAILED}{MODEL}{ERROR}",
           "A model could not be loaded: {why}"),
     _rule("model_damaged", r'"error reading tensor".*? error="?(?P<why>[^"]+)', DAMAGED, waits=True),
     _rule("model_unreadable", rf'"couldn\'t (?:read model metadata|open model file)"(?={ERROR})'
-          r'(?:[^"]*"?[^"]*/blobs/(?P<model>[^":\s]+))?',
+          r'(?:.*?(?P<model>/blobs/[^":\s]+))?',
           "The file of a model cannot be read ({why}). Pull that model again."),
     _rule("manifest_damaged", r'"bad manifest(?: filepath| config)?" name=(?P<name>\S+)',
           "The manifest of {name} is damaged. Pull that model again, or remove the manifest file."),
@@ -247,9 +247,7 @@ FALSE_ALARMS: Final = tuple(re.compile(pattern) for pattern in (
 # Licence, template and vocabulary text of a model: never looked into.
 METADATA: Final = ("llama_model_loader: - ", "print_info: ")
 # An example of the model's chat template, over many raw lines that may read like anything.
-TEMPLATE_BEGINS: Final = re.compile(
-    r"srv +init: init: chat template, example_format: '|.{0,40}example_format: "
-)
+TEMPLATE_BEGINS: Final = re.compile(r"srv +init: init: chat template, example_format: '")
 TEMPLATE_ENDS: Final = re.compile(
     rb"^srv +(?:init: init: chat template, thinking|llama_server: (?:model loaded|listening)) ", re.MULTILINE
 )

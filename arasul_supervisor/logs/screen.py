@@ -91,7 +91,7 @@ class _Screening:
         shown, begins_private = redact(text), begins_private_block(text)
         self._n_lines += self._block.count(b"\n", self._counted_to, start)
         self._counted_to = start
-        match = self._meaning(shown, start)
+        match = self._meaning(_readable(shown), start)
         if match or begins_private:
             self._end_event(start)
         if match:
@@ -126,8 +126,7 @@ class _Screening:
 
     def _begin(self, match: Match, shown: str, end: int) -> None:
         self._matches[self._n_lines] = match
-        text = shown.encode(errors="surrogateescape").decode(errors="replace")
-        self._lines[self._n_lines] = (text,)
+        self._lines[self._n_lines] = (_readable(shown),)
         if match.outcome in BEGINS:
             self._event, self._event_end, self._opened = self._n_lines, end + 1, OpenBlock()
 
@@ -150,3 +149,8 @@ class _Screening:
         end = logged.start() if logged else len(self._block)
         self._parts.append(PRIVATE_LINE * self._block.count(b"\n", self._shown_to, end))
         self._shown_to, self._is_private = end, logged is None
+
+
+def _readable(text: str) -> str:
+    """The text with U+FFFD for each byte that is no UTF-8: it goes into sentences, and those into JSON."""
+    return text if text.isascii() else text.encode(errors="surrogateescape").decode(errors="replace")

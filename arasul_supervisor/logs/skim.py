@@ -16,15 +16,18 @@ BREATH_S: Final = 0.0002
 KEPT_BYTES: Final = 4 * 1024 * 1024  # of one skip; a flood of nothing but such lines is cut there
 
 
-def skim(spool: SpoolReader, beginning: bytes, end: int) -> tuple[bytes, int]:
+def skim(spool: SpoolReader, beginning: bytes | None, end: int) -> tuple[bytes, int]:
     """What may mean something between the first unread byte and `end`; moves nothing. Blocks: some 150 MB/s.
 
-    :param beginning: the beginning of the line that was read last, without its end
+    :param beginning: of the line that goes on there; None when the rest of it is to be skipped
     :returns: those lines, complete, and the number of the others, the one that `end` lies in among them
     :raises OSError: the spool cannot be read
     """
     splitter, kept = Splitter(), bytearray()
-    splitter.feed(beginning)
+    if beginning is None:
+        splitter.skip_line()
+    else:
+        splitter.feed(beginning)
     n_lines, position = 1, spool.offset
     while position < end:
         chunk = spool.peek(min(READ_BYTES, end - position), start=position)

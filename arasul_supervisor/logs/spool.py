@@ -112,6 +112,7 @@ class SpoolReader:
             path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         )  # punching needs the right to write
         self._freed = first_data(self._fd)
+        self._is_unpunchable = False  # as far as is known
         self.offset = max(offset, self._freed)
 
     def size_bytes(self) -> int:
@@ -128,8 +129,8 @@ class SpoolReader:
         return seen.f_frsize * (seen.f_bavail if os.geteuid() else seen.f_bfree)
 
     def is_overgrown(self, size_bytes: int) -> bool:
-        """True when a spool of this size must be emptied, read or not."""
-        return size_bytes - self._freed > OVERGROWN_BYTES
+        """True when a spool of this size must be emptied, read or not: nothing else frees its disk."""
+        return self._is_unpunchable and size_bytes - self._freed > OVERGROWN_BYTES
 
     def peek(self, limit_bytes: int, *, start: int | None = None) -> bytes:
         """Up to so many bytes from `start`, or the first unread ones; moves nothing."""
@@ -161,6 +162,7 @@ class SpoolReader:
         if punch_hole(self._fd, self._freed, length):
             self._freed = end
             return False
+        self._is_unpunchable = True
         if length < EMPTY_FROM_BYTES or self.size_bytes() != end:
             return False
         self._empty()

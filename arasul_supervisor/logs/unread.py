@@ -11,19 +11,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def unread_of(spool: SpoolReader, beginning: bytes, limit_bytes: int) -> tuple[bytes, bool]:
+def unread_of(spool: SpoolReader, beginning: bytes | None, limit_bytes: int) -> tuple[bytes, bool]:
     """The unread lines of a followed spool, the last of them when they are many.
 
-    :param beginning: of the line that goes on there
+    :param beginning: of the line that goes on there; None when nobody may see the rest of it
     :returns: complete lines, and whether none is left out before them
     :raises OSError: the spool cannot be read
     """
     size = spool.size_bytes()
-    is_whole = size - spool.offset <= limit_bytes
-    start = spool.offset if is_whole else size - limit_bytes
-    return _lines_of(
-        (beginning if is_whole else b"") + spool.peek(limit_bytes, start=start), is_whole=is_whole
-    )
+    if beginning is None or size - spool.offset > limit_bytes:
+        start = max(spool.offset, size - limit_bytes)
+        return _lines_of(spool.peek(limit_bytes, start=start), is_whole=False)
+    return _lines_of(beginning + spool.peek(limit_bytes), is_whole=True)
 
 
 def written_to(path: Path, limit_bytes: int) -> tuple[bytes, bool]:

@@ -47,6 +47,8 @@ def read_store_disk(folder: Path, *, mono: float, at: float) -> StoreDisk | None
             continue
         except OSError:  # gone, or not ours to see
             return None
+        if seen.f_flag & os.ST_RDONLY:  # meant so: nothing is to be stored there
+            return None
         n_free = seen.f_bavail if os.geteuid() else seen.f_bfree
         return StoreDisk(str(folder), n_free * seen.f_frsize, mono, at) if seen.f_blocks else None
     return None

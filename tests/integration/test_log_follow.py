@@ -311,3 +311,12 @@ async def test_a_public_file_that_cannot_be_written_is_a_trouble_of_health(tmp_p
         (trouble,) = ground.log.troubles()
     assert (trouble.outcome, trouble.severity) == ("log_unwritable", "error")
     assert str(ground.public) in trouble.sentence
+
+
+async def test_the_tail_of_a_line_that_was_shown_half_hides_its_secret(tmp_path: Path) -> None:
+    ground = LogGround(tmp_path)
+    spool = ground.begin(1, written=b"x tok")
+    async with ground.running():
+        await ground.until_text("x tok")
+        append(spool, b"en=hunter2secret\n")
+        assert "hunter2secret" not in "".join(ground.log.tail(9, generation=1))

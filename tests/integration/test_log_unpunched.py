@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arasul_supervisor.logs import spool as spool_module
-from arasul_supervisor.logs.spool import EMPTY_FROM_BYTES
+from arasul_supervisor.logs.spool import EMPTY_FROM_BYTES, SpoolReader
 from tests.engine.log_ground import FollowerGround, LogGround, append
 
 if TYPE_CHECKING:
@@ -142,3 +142,12 @@ async def test_a_punched_beginning_that_no_note_tells_of_is_passed_over(
     assert b"\0" not in later.data
     assert later.data.endswith(b"the rest\n" * 10_000)
     assert "lacks its beginning" in later.follower.take_notices()[0]
+
+
+def test_a_spool_whose_disk_can_be_freed_is_never_emptied_unread(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.touch()
+    os.truncate(spool, 1 << 30)
+    reader = SpoolReader(spool)
+    assert not reader.is_overgrown(1 << 30)
+    reader.close()

@@ -66,6 +66,18 @@ IN_USE = "Error: listen tcp 127.0.0.1:11434: bind: address already in use"
         pytest.param(
             [LOADING, LOADED, NO_ANSWER_A, NO_LONGER, LOADING], {"runner_died": 1}, id="a death told twice"
         ),
+        pytest.param(
+            [LOADING, LOADED, LOADING_B, LOADED, NO_ANSWER_A, *[""] * 60, NO_LONGER, LOADING],
+            {"runner_died": 1},
+            id="a death told again by the next request, a minute later",
+        ),
+        pytest.param(
+            [LOADING, LOADED, LOADING_B, LOADED, NO_ANSWER_A, *[""] * 60, NO_LONGER, LOADING_B],
+            {"runner_died": 2},
+            id="another's death a minute later",
+        ),
+        pytest.param([NO_MEMORY, *[""] * 90, "panic: x"], {"panic": 1}, id="a reason of long ago"),
+        pytest.param([MANIFEST, *[""] * 300, MANIFEST], {}, id="two manifests that were being written"),
         pytest.param([LOADING, ABANDONED, LOAD_FAILED], {"load_abandoned": 1}, id="the client left"),
         pytest.param([LOADING, NO_LONGER, ABANDONED], {"runner_died": 1}, id="the client left a dead runner"),
         pytest.param([LOADING, "panic: x", ENDED], {"runner_died": 1}, id="a Go runner's panic"),
@@ -166,17 +178,18 @@ def test_lines_of_a_stack_join_the_event_before_them() -> None:
 def test_only_what_befell_anew_is_news(lines: list[str], news: list[str | None]) -> None:
     findings = Findings()
     told = [
-        befell.outcome if befell else None
+        told.finding.outcome if told and told.is_news else None
         for line in lines
         if (match := classify(line))
-        for befell in (findings.add(match, mono=0.0, at=0.0, lines=(line,)),)
+        for told in (findings.add(match, mono=0.0, at=0.0, lines=(line,)),)
     ]
 
     assert told == news
 
 
 def test_the_number_of_findings_is_bounded() -> None:
-    findings = findings_of([f'{HEAD}"bad manifest" name=m{n} error=x' for n in range(300)] * 2)
+    ignored = '"invalid environment variable, using default" key=K'
+    findings = findings_of([f"{HEAD}{ignored}{n} value=x default=1" for n in range(300)])
 
     assert len(findings) == 100
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from arasul_supervisor.logs.reading import Reading
 
@@ -10,6 +13,8 @@ if TYPE_CHECKING:
     from arasul_supervisor.logs.findings import Finding
 
 DIED = b'time=1 level=INFO source=x.go:1 msg="llama-server process no longer running" sys=9 string="signal: killed"\n'
+ENDED = b'time=1 level=INFO source=x.go:1 msg="llama-server terminated" error="exit status 1" exit=1\n'
+LISTENING = b'time=1 level=INFO source=x.go:1 msg="Listening on 127.0.0.1:1 (version 0.34.4)"\n'
 FULL = b"[GIN] 2026/11/23 - 16:00:35 | 503 | 12us | 127.0.0.1 | POST /api/chat\n"
 RETRIED = b'time=1 level=INFO source=x.go:1 msg="c88366da3c1f part 0 attempt 0 failed: EOF, retrying in 1s"\n'
 
@@ -82,3 +87,27 @@ def test_text_that_nobody_may_see_ends_with_its_generation() -> None:
 
     assert told.reading.left_private(1)
     assert told.reading.read(2, b"fine\n", at=0.0, mono=0.0).data == b"fine\n"
+
+
+def test_a_line_is_shown_as_what_it_was_found_to_tell() -> None:
+    told = Told()
+    block = b"CUDA error: out of memory\n" + ENDED
+    screened = told.reading.read(1, block, at=0.0, mono=0.0)
+
+    assert {n: match.outcome for n, match in screened.matches.items()} == {1: "out_of_memory"}
+    assert not screened.matches[1].waits
+
+
+def test_what_counts_for_nothing_is_shown_as_nothing() -> None:
+    told = Told()
+    screened = told.reading.read(1, LISTENING + b"Error: a template speaks\n", at=0.0, mono=0.0)
+
+    assert {n: match.outcome for n, match in screened.matches.items()} == {0: "listening"}
+
+
+def test_bytes_that_are_no_utf8_can_be_told_as_json() -> None:
+    told = Told()
+    told.reading.read(1, b"panic: bad \xe8 name\n", at=0.0, mono=0.0)
+    (found,) = told.reading.findings(1)
+
+    assert json.loads(msgspec.json.encode(found))["sentence"] == "Ollama crashed: bad \ufffd name"

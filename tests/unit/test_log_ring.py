@@ -75,6 +75,13 @@ def test_lines_with_an_outcome_outlive_a_flood() -> None:
     assert ring.latest(9, LineFilter(outcome="panic", generation=2)).lines == ()
 
 
+def test_a_line_that_leaves_the_blocks_while_a_page_is_made_is_told_once() -> None:
+    ring = ring_of(["panic: 1"], ["panic: 2"], limit_lines=2)
+    held = ring._held()
+    ring.append(LogBlock(2, 1.0, 1, b"raw\nraw\n", 2, {}))
+    assert ring._older(LineFilter(outcome="panic"), held) == []
+
+
 def test_bytes_that_are_no_utf8_are_shown_as_such() -> None:
     ring = Ring(limit_lines=10)
     ring.append(LogBlock(0, 1.0, 1, b"\xff\x00\n", 1, {}))

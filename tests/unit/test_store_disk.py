@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,3 +41,11 @@ def test_a_store_below_a_file_has_no_disk(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     assert read_store_disk(tmp_path / "file" / "store", mono=1.0, at=2.0) is None
+
+
+def test_a_store_that_nobody_may_write_is_never_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = os.statvfs(tmp_path)
+    full = os.statvfs_result((*seen[:3], 0, 0, *seen[5:8], seen.f_flag | os.ST_RDONLY, seen[9], seen.f_fsid))
+    monkeypatch.setattr(os, "statvfs", lambda _path: full)
+
+    assert read_store_disk(tmp_path, mono=1.0, at=2.0) is None
