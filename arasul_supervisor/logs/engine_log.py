@@ -35,7 +35,9 @@ TURN_S: Final = 0.002  # then the loop gets its turn
 BEHIND_BYTES: Final = 8 * 1024 * 1024  # so far behind, stdout goes without, that the file may have all
 TAIL_BYTES: Final = 256 * 1024
 SKIP_NOTE: Final = b"arasul-supervisor: %d lines skipped: the engine wrote faster than they can be copied\n"
-DRAIN_BYTES: Final = 16 * 1024 * 1024  # read at most at the end of the daemon
+DRAIN_S: Final = (
+    0.4  # read at most so long at the end of the daemon; the next life goes on where this one left off
+)
 
 
 class Sink(Protocol):
@@ -117,7 +119,7 @@ class EngineLog:
         self._follower.follow(EARLIER_LIFE, spool, start, public_bytes=public_bytes)
 
     async def run(self) -> None:
-        """Reads until cancelled; then reads what is left, within a bound."""
+        """Reads until cancelled; then reads what is left, for a short while."""
         try:
             while True:
                 if not await self._turn():
@@ -280,10 +282,9 @@ class EngineLog:
             )
 
     async def _drain(self) -> None:
-        n_left = DRAIN_BYTES
+        end_mono = self._clock.mono() + DRAIN_S
         await self._pass_on()
-        while n_left > 0 and (lines := await self._follower.read()) is not None:
-            n_left -= len(lines.data)
+        while self._clock.mono() < end_mono and (lines := await self._follower.read()) is not None:
             await self._take(lines)
         if not self._follower.lag_bytes:
             await self._take(self._follower.finish())

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -184,13 +186,30 @@ async def test_a_reader_behind_spares_stdout_first_and_the_file_has_all(tmp_path
     assert ground.passed.n_dropped + sum(block.n_lines for block in ground.passed.blocks) == 120_000
 
 
-async def test_an_end_in_the_middle_of_a_flood_writes_what_was_read_once(tmp_path: Path) -> None:
+async def test_an_end_in_the_middle_of_a_flood_loses_and_doubles_no_line(tmp_path: Path) -> None:
     ground = LogGround(tmp_path)
     lines = b"".join(b"Error: %06d\n" % n for n in range(100_000))
-    ground.begin(1, written=lines)
+    spool = ground.begin(1, written=lines)
     async with ground.running():
         await ground.until(lambda: ground.log.lines(1).next > 0)
+    if spool.exists():  # not all was read in so short a while
+        next_life = LogGround(tmp_path)
+        next_life.log.resume(spool)
+        async with next_life.running():
+            await next_life.until(lambda: ground.public.stat().st_size >= len(lines))
     assert ground.public.read_bytes() == lines
+
+
+async def test_an_end_is_an_end_though_the_flood_goes_on(tmp_path: Path) -> None:
+    ground = LogGround(tmp_path, lag_limit_bytes=64 << 10)  # nearly every read finds too much and skips
+    spool = ground.begin(1)
+    code = f"import time; f = open({str(spool)!r}, 'ab', 0)\nwhile f.write(b'Error: x\\n' * 100_000): time.sleep(0.004)"
+    with subprocess.Popen([sys.executable, "-c", code]) as flood:  # noqa: ASYNC220 -- it is only begun
+        try:
+            async with ground.running():
+                await ground.until(lambda: ground.log.skipped_lines > 0)
+        finally:
+            flood.kill()
 
 
 async def test_a_write_that_queues_is_done_though_its_caller_is_cancelled() -> None:
