@@ -15,7 +15,7 @@ from arasul_supervisor.bounded import end_task, within
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.launch_plan import LaunchPlan, limits_of, policy_of
 from arasul_supervisor.logs.engine_log import EngineLog
-from arasul_supervisor.logs.meaning import explain_exit
+from arasul_supervisor.logs.meaning.classify import explain_exit
 from arasul_supervisor.logs.public_log import PublicLog
 from arasul_supervisor.logs.spool import SpoolFolder
 from arasul_supervisor.logs.stdout import StdoutWriter, is_journal, log_format_for

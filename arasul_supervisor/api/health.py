@@ -13,7 +13,7 @@ from arasul_supervisor.api.engine_state import down_error
 from arasul_supervisor.api.health_rules import HealthInputs, HealthView, Inventory, Now, judge_health
 from arasul_supervisor.api.routes import Route
 from arasul_supervisor.errors import EngineDown
-from arasul_supervisor.logs.findings import Finding
+from arasul_supervisor.logs.meaning.finding import Finding
 from arasul_supervisor.ollama.names import same_model
 
 if TYPE_CHECKING:

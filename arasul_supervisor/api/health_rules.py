@@ -18,7 +18,7 @@ from arasul_supervisor.supervision.snapshot import State, Wanted, why_down
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from arasul_supervisor.logs.findings import Finding
+    from arasul_supervisor.logs.meaning.finding import Finding
     from arasul_supervisor.supervision.snapshot import Snapshot
     from arasul_supervisor.telemetry.gpu_check import GpuCheck
 

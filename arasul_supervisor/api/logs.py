@@ -15,7 +15,7 @@ from arasul_supervisor.api.answers import Reply
 from arasul_supervisor.api.routes import Route
 from arasul_supervisor.clock import rfc3339
 from arasul_supervisor.errors import BadInput
-from arasul_supervisor.logs.outcomes import OUTCOMES
+from arasul_supervisor.logs.meaning.outcomes import OUTCOMES
 
 if TYPE_CHECKING:
     from arasul_supervisor.api.routes import Call

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.clock import rfc3339
-from arasul_supervisor.logs.levels import RANK
-from arasul_supervisor.logs.redaction import redact
+from arasul_supervisor.logs.meaning.levels import RANK
+from arasul_supervisor.logs.meaning.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
 
     from arasul_supervisor.clock import Clock
-    from arasul_supervisor.logs.levels import Level
+    from arasul_supervisor.logs.meaning.levels import Level
     from arasul_supervisor.logs.stdout import LogFormat, StdoutWriter
 
     Render = Callable[[MutableMapping[str, object]], str]

@@ -7,13 +7,13 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from arasul_supervisor.logs.findings import Finding
 from arasul_supervisor.logs.follower import LAG_BYTES, Follower
 from arasul_supervisor.logs.lines import pieces
-from arasul_supervisor.logs.reading import Reading, texts_of
+from arasul_supervisor.logs.meaning.finding import Finding
+from arasul_supervisor.logs.meaning.reading import Reading, texts_of
+from arasul_supervisor.logs.meaning.screen import screen
 from arasul_supervisor.logs.resume import BEGINNING, resume_position
 from arasul_supervisor.logs.ring import LineFilter, LogBlock, LogPage, Ring
-from arasul_supervisor.logs.screen import screen
 from arasul_supervisor.logs.wakeup import open_inotify
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.logs.follower import Lines
-    from arasul_supervisor.logs.levels import Level
+    from arasul_supervisor.logs.meaning.levels import Level
     from arasul_supervisor.logs.public_log import PublicLog
     from arasul_supervisor.logs.resume import PublicPart
 
@@ -112,6 +112,13 @@ class EngineLog:
     def expect_end(self, generation: int) -> None:
         """This generation is being ended by us: what dies with it is no fault."""
         self._reading.expect_end(generation)
+
+    def expect_runner_deaths(self, generation: int, *, later: int = 0) -> None:
+        """We end runners of this generation.
+
+        :param later: how many of them Ollama may meet dead at a later request
+        """
+        self._reading.expect_runner_deaths(generation, mono=self._clock.mono(), later=later)
 
     def resume(self, spool: Path) -> None:
         """Reads to its end what an earlier life of the daemon left. Its outcomes do not count for the present one."""

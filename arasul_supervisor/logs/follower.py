@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from arasul_supervisor.logs.disk_room import DiskRoom
 from arasul_supervisor.logs.lines import Splitter
-from arasul_supervisor.logs.prefilter import is_candidate
+from arasul_supervisor.logs.meaning.prefilter import is_candidate
 from arasul_supervisor.logs.resume import BEGINNING, Position
 from arasul_supervisor.logs.skim import skim
 from arasul_supervisor.logs.spool import SpoolReader

@@ -6,13 +6,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.logs.levels import RANK, parse_level
+from arasul_supervisor.logs.meaning.levels import RANK, parse_level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from arasul_supervisor.logs.levels import Level
-    from arasul_supervisor.logs.meaning import Match
+    from arasul_supervisor.logs.meaning.classify import Match
+    from arasul_supervisor.logs.meaning.levels import Level
 
 RING_BYTES: Final = 4 * 1024 * 1024
 TELLING_LINES: Final = 500  # of those with an outcome: in a flood the others are gone within the second

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.logs.lines import Splitter
-from arasul_supervisor.logs.prefilter import candidate_lines
+from arasul_supervisor.logs.meaning.prefilter import candidate_lines
 
 if TYPE_CHECKING:
     from arasul_supervisor.logs.spool import SpoolReader

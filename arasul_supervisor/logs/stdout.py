@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from arasul_supervisor.clock import Clock
-    from arasul_supervisor.logs.levels import Level
+    from arasul_supervisor.logs.meaning.levels import Level
     from arasul_supervisor.logs.ring import LogBlock
 
 LogFormat = Literal["console", "json"]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
-    from arasul_supervisor.logs.findings import Finding
+    from arasul_supervisor.logs.meaning.finding import Finding
 
 UP = Snapshot(
     state=State.RUNNING,

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from arasul_supervisor.logs.outcomes import OUTCOMES
+from arasul_supervisor.logs.meaning.outcomes import OUTCOMES
 
 if TYPE_CHECKING:
     import threading

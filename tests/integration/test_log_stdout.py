@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arasul_supervisor.clock import SystemClock
-from arasul_supervisor.logs.meaning import classify
+from arasul_supervisor.logs.meaning.classify import classify
 from arasul_supervisor.logs.ring import LogBlock
 from arasul_supervisor.logs.stdout import StdoutWriter, is_journal
 from tests.engine.processes import wait_until

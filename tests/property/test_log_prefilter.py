@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from arasul_supervisor.logs.meaning import classify
-from arasul_supervisor.logs.prefilter import is_candidate
-from arasul_supervisor.logs.redaction import redact
+from arasul_supervisor.logs.meaning.classify import classify
+from arasul_supervisor.logs.meaning.prefilter import is_candidate
+from arasul_supervisor.logs.meaning.redaction import redact
 from tests.unit.log_lines import SILENT, TELLING, WAITING
 
 LINES = st.sampled_from([*(line for _, line in (*TELLING, *WAITING)), *SILENT])

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from arasul_supervisor.logs.findings import Finding, Findings
-from arasul_supervisor.logs.levels import parse_level
 from arasul_supervisor.logs.lines import Splitter, pieces
-from arasul_supervisor.logs.meaning import classify
-from arasul_supervisor.logs.prefilter import is_candidate
-from arasul_supervisor.logs.redaction import redact
-from arasul_supervisor.logs.screen import Between, screen
+from arasul_supervisor.logs.meaning.classify import classify
+from arasul_supervisor.logs.meaning.findings import Findings
+from arasul_supervisor.logs.meaning.levels import parse_level
+from arasul_supervisor.logs.meaning.prefilter import is_candidate
+from arasul_supervisor.logs.meaning.redaction import redact
+from arasul_supervisor.logs.meaning.screen import Between, screen
 from tests.unit.log_lines import SILENT, TELLING, WAITING
+
+if TYPE_CHECKING:
+    from arasul_supervisor.logs.meaning.finding import Finding
 
 WORDS = st.sampled_from(
     [

@@ -9,12 +9,12 @@ from itertools import chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arasul_supervisor.logs.blocks import CONTINUES
-from arasul_supervisor.logs.levels import parse_level
-from arasul_supervisor.logs.meaning import SLOG
-from arasul_supervisor.logs.prefilter import candidate_lines
-from arasul_supervisor.logs.redaction import begins_private_block, redact
-from arasul_supervisor.logs.rules import (
+from arasul_supervisor.logs.meaning.blocks import CONTINUES
+from arasul_supervisor.logs.meaning.classify import SLOG
+from arasul_supervisor.logs.meaning.levels import parse_level
+from arasul_supervisor.logs.meaning.prefilter import candidate_lines
+from arasul_supervisor.logs.meaning.redaction import begins_private_block, redact
+from arasul_supervisor.logs.meaning.rules import (
     FALSE_ALARMS,
     GIN_RULES,
     RAW_RULES,

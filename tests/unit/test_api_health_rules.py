@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arasul_supervisor.api.health_rules import HealthInputs, Inventory, Now, judge_health
-from arasul_supervisor.logs.findings import Finding
+from arasul_supervisor.logs.meaning.finding import Finding
 from arasul_supervisor.supervision.snapshot import Failure, Snapshot, State, Wanted
 from arasul_supervisor.telemetry.gpu_check import GpuCheck
 

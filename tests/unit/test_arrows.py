@@ -93,6 +93,14 @@ def test_a_module_knows_only_the_rooms_below_its_own(module: str) -> None:
     assert known <= MAY_KNOW[room], f"{module} imports {sorted(known - MAY_KNOW[room])}"
 
 
+def test_what_lines_mean_is_told_without_knowing_where_they_come_from() -> None:
+    meaning = f"{PACKAGE}.logs.meaning"
+
+    known = {name for module in modules() if module.startswith(meaning) for name in _imports(module)}
+
+    assert {name for name in known if not name.startswith(meaning)} <= {PACKAGE, f"{PACKAGE}.logs"}
+
+
 def test_no_module_needs_itself() -> None:
     graph = {module: _imports(module, at_run_time_only=True) - {module} for module in modules()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from arasul_supervisor.logs.meaning import classify
+from arasul_supervisor.logs.meaning.classify import classify
 from bench.figures import Figure, Goal, Outcome, percentile, table
 from bench.rule_lines import RULE_LINES, sowing_text, sown_outcomes
 

@@ -17,7 +17,7 @@ from arasul_supervisor.logs.stdout import StdoutWriter, log_format_for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from arasul_supervisor.logs.levels import Level
+    from arasul_supervisor.logs.meaning.levels import Level
     from arasul_supervisor.logs.stdout import LogFormat
 
 

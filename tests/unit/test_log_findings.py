@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from arasul_supervisor.logs.findings import Finding, Findings
-from arasul_supervisor.logs.meaning import classify
+from arasul_supervisor.logs.meaning.classify import classify
+from arasul_supervisor.logs.meaning.findings import Findings
+
+if TYPE_CHECKING:
+    from arasul_supervisor.logs.meaning.finding import Finding
 
 HEAD = "time=2026-11-23T07:32:48.871Z level=INFO source=sched.go:511 msg="
 LOADING = HEAD + '"starting llama-server" cmd="/opt/llama-server --model /m/blobs/sha256-aa --port 41007"'

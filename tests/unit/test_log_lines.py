@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from arasul_supervisor.logs.lines import CUT_MARK, Splitter, pieces
-from arasul_supervisor.logs.prefilter import is_candidate
+from arasul_supervisor.logs.meaning.prefilter import is_candidate
 
 
 @pytest.mark.parametrize(

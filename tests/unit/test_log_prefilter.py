@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from arasul_supervisor.logs.prefilter import candidate_lines
+from arasul_supervisor.logs.meaning.prefilter import candidate_lines
 
 SESSION = Path(__file__).parents[2] / "bench" / "engine_session.log"
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from arasul_supervisor.logs.reading import Reading
+from arasul_supervisor.logs.meaning.reading import Reading
 
 if TYPE_CHECKING:
-    from arasul_supervisor.logs.findings import Finding
+    from arasul_supervisor.logs.meaning.finding import Finding
 
 DIED = b'time=1 level=INFO source=x.go:1 msg="llama-server process no longer running" sys=9 string="signal: killed"\n'
 ENDED = b'time=1 level=INFO source=x.go:1 msg="llama-server terminated" error="exit status 1" exit=1\n'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from arasul_supervisor.logs.reading import Reading
+from arasul_supervisor.logs.meaning.reading import Reading
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 STARTS = {

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from arasul_supervisor.logs.prefilter import is_candidate
-from arasul_supervisor.logs.redaction import redact
-from arasul_supervisor.logs.screen import screen
+from arasul_supervisor.logs.meaning.prefilter import is_candidate
+from arasul_supervisor.logs.meaning.redaction import redact
+from arasul_supervisor.logs.meaning.screen import screen
 
 TIME = "time=2026-11-23T07:32:48.871Z"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arasul_supervisor.logs.meaning import classify
+from arasul_supervisor.logs.meaning.classify import classify
 from arasul_supervisor.logs.ring import LineFilter, LogBlock, LogPage, Ring
 
 ALL = LineFilter()

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from arasul_supervisor.logs.levels import parse_level
-from arasul_supervisor.logs.meaning import classify, explain_exit
-from arasul_supervisor.logs.outcome_table import document
-from arasul_supervisor.logs.outcomes import OUTCOMES
-from arasul_supervisor.logs.prefilter import candidate_lines, is_candidate
-from arasul_supervisor.logs.rules import FALSE_ALARMS, GIN_RULES, RAW_RULES, SLOG_RULES, Rule
+from arasul_supervisor.logs.meaning.classify import classify, explain_exit
+from arasul_supervisor.logs.meaning.levels import parse_level
+from arasul_supervisor.logs.meaning.outcome_table import document
+from arasul_supervisor.logs.meaning.outcomes import OUTCOMES
+from arasul_supervisor.logs.meaning.prefilter import candidate_lines, is_candidate
+from arasul_supervisor.logs.meaning.rules import FALSE_ALARMS, GIN_RULES, RAW_RULES, SLOG_RULES, Rule
 from tests.unit.log_lines import BLOB, HEAD, SILENT, TELLING, WAITING
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "outcomes.md"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from arasul_supervisor.logs.blocks import GATHERED_LINES
-from arasul_supervisor.logs.screen import Screened, screen
+from arasul_supervisor.logs.meaning.blocks import GATHERED_LINES
+from arasul_supervisor.logs.meaning.screen import Screened, screen
 
 GO = "panic: boom\n\ngoroutine 1 [running]:\nmain.main()\n\t/src/main.go:12 +0x1d\nexit status 2\n"
 CUDA = (

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.logs.findings import KEPT_GENERATIONS, Finding, Findings
-from arasul_supervisor.logs.screen import Between, Screened, screen
+from arasul_supervisor.logs.meaning.findings import KEPT_GENERATIONS, Findings
+from arasul_supervisor.logs.meaning.screen import Between, Screened, screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from arasul_supervisor.logs.meaning.finding import Finding
 
 TELL_AGAIN_S: Final = 60.0  # a queue that stays full refuses hundreds of requests each second
 
@@ -39,6 +41,11 @@ class Reading:
     def expect_end(self, generation: int) -> None:
         """We end this generation: the runners that die with it, and the loads that fail, are no fault."""
         self._ending = generation
+
+    def expect_runner_deaths(self, generation: int, *, mono: float, later: int) -> None:
+        """We end runners of this generation, and Ollama may meet so many of them dead at a later request."""
+        if generation in self._findings:
+            self._findings[generation].expect_deaths(mono, later=later)
 
     def left_private(self, generation: int) -> bool:
         """True while the text of this generation was left amid what nobody may see."""

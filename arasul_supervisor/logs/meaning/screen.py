@@ -6,16 +6,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.logs.blocks import BEGINS, OpenBlock, gather
-from arasul_supervisor.logs.meaning import classify, is_logged
-from arasul_supervisor.logs.prefilter import candidate_lines
-from arasul_supervisor.logs.redaction import REDACTED, begins_private_block, redact
-from arasul_supervisor.logs.rules import TEMPLATE_BEGINS, TEMPLATE_ENDS
+from arasul_supervisor.logs.meaning.blocks import BEGINS, OpenBlock, gather
+from arasul_supervisor.logs.meaning.classify import classify, is_logged
+from arasul_supervisor.logs.meaning.prefilter import candidate_lines
+from arasul_supervisor.logs.meaning.redaction import REDACTED, begins_private_block, redact
+from arasul_supervisor.logs.meaning.rules import TEMPLATE_BEGINS, TEMPLATE_ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from arasul_supervisor.logs.meaning import Match
+    from arasul_supervisor.logs.meaning.classify import Match
 
 # After these a runner that died amid its template prints no more of it.
 BEYOND_TEMPLATE: Final = frozenset(

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from arasul_supervisor.logs.redaction import begins_private_block, redact
+from arasul_supervisor.logs.meaning.redaction import begins_private_block, redact
 
 BEGINS: Final = frozenset({"panic", "handler_panic", "gpu_fault", "gpu_lost", "runner_asserted"})
 GATHERED_LINES: Final = 11  # after the first

@@ -5,23 +5,25 @@ A plain value store, told the time. What it makes of a sequence of lines depends
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.logs.outcomes import OUTCOMES
+from arasul_supervisor.logs.meaning.finding import (
+    VAGUE,
+    Finding,
+    in_other_words,
+    kept_lines,
+    of_a_runner,
+    says_more,
+)
+from arasul_supervisor.logs.meaning.outcomes import OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from arasul_supervisor.logs.meaning import Match
-    from arasul_supervisor.logs.outcomes import Severity
+    from arasul_supervisor.logs.meaning.classify import Match
 
 KEPT_GENERATIONS: Final = 16
 KEPT_FINDINGS: Final = 100  # per generation: their subjects are names that others choose
-KEPT_LINES: Final = 12
-LINE_CHARS: Final = 2_000
-VAGUE: Final = ("panic", "runner_died", "load_failed")
-"""Outcomes that say little more than that it failed, the vaguest first: they give way to the reason."""
 SUBJECTS: Final = ("model", "blob", "name", "path", "address", "device")
 
 Key = tuple[str, str | None]
@@ -33,30 +35,6 @@ REASON_S: Final = 60.0
 POLLS_S: Final = 180.0
 """What was not told again for so long has ended in between."""
 KEPT_PORTS: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One outcome of one subject in one generation: how often it befell, when last, and what the log said of it."""
-
-    outcome: str
-    sentence: str
-    last_mono: float
-    last_at: float
-    count: int = 1
-    subject: str | None = None
-    fields: Mapping[str, str] = field(default_factory=dict)
-    lines: tuple[str, ...] = ()
-    is_cured: bool = False
-
-    @property
-    def severity(self) -> Severity:
-        """How bad it is."""
-        return OUTCOMES[self.outcome].severity
-
-    def counts_at(self, mono: float) -> bool:
-        """True while health has to speak of it."""
-        return not self.is_cured and mono - self.last_mono <= OUTCOMES[self.outcome].counts_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +66,8 @@ class Findings:
         self._reason: Finding | None = None
         self._seen_mono: dict[Key, tuple[float, float]] = {}  # first and last, of what has to last to count
         self._latest: Key | None = None
+        self._killed_mono = -math.inf
+        self._deaths_to_come = 0
 
     def add(self, match: Match, *, mono: float, at: float, lines: tuple[str, ...]) -> Told | None:
         """Takes one line in, with those that belong to it.
@@ -108,7 +88,7 @@ class Findings:
             at,
             subject=self._subject_of(match),
             fields=match.fields,
-            lines=_kept(lines),
+            lines=kept_lines(lines),
         )
         if self._reason and mono - self._reason.last_mono > REASON_S:
             self._reason = None
@@ -127,7 +107,11 @@ class Findings:
         """Adds lines to what the last call of `add` took in: the rest of a stack."""
         found = self._found.get(self._latest) if self._latest else None
         if found and self._latest:
-            self._found[self._latest] = replace(found, lines=_kept((*found.lines, *lines)))
+            self._found[self._latest] = replace(found, lines=kept_lines((*found.lines, *lines)))
+
+    def expect_deaths(self, mono: float, *, later: int) -> None:
+        """We end runners: that is no fault, nor is it when Ollama meets so many of them dead at a later request."""
+        self._killed_mono, self._deaths_to_come = mono, self._deaths_to_come + later
 
     def newest_first(self) -> tuple[Finding, ...]:
         """All that befell, the latest first."""
@@ -160,7 +144,7 @@ class Findings:
             return match.fields.get("model") or self._model_at.get(match.fields.get("port", ""))
         return next((match.fields[name] for name in SUBJECTS if name in match.fields), None)
 
-    def _of_a_run(self, said: Finding, *, is_last: bool) -> Told:
+    def _of_a_run(self, said: Finding, *, is_last: bool) -> Told | None:
         """Lines of one run are one event, until its model is loaded anew or the last word was said."""
         subject = self._model_of(said)
         episode = self._episodes.pop(subject, None) or self._episodes.pop(None, None)
@@ -168,20 +152,34 @@ class Findings:
         said = self._with_reason(replace(said, subject=subject))
         known = self._found.get(episode.key) if episode else None
         if episode is None or known is None:
+            if self._is_our_doing(said):
+                self._reason = self._loading = None
+                return None
             episode, is_news = self._open(said), True
-        elif _says_more(said, known):
+        elif says_more(said, known):
             self._withdraw(episode)
-            episode, is_news = self._open(_in_other_words(known, said)), True
+            episode, is_news = self._open(in_other_words(known, said)), True
         else:
             self._withdraw(episode)
-            same = _of_a_runner(known) if known.outcome == "panic" != said.outcome else known
+            same = of_a_runner(known) if known.outcome == "panic" != said.outcome else known
             more = replace(same, last_mono=said.last_mono, last_at=said.last_at, subject=subject)
-            episode, is_news = self._open(replace(more, lines=_kept((*known.lines, *own_lines)))), False
+            episode, is_news = self._open(replace(more, lines=kept_lines((*known.lines, *own_lines)))), False
         if is_last:
             self._reason = self._loading = None
         else:
             self._episodes[subject] = episode
         return Told(self._found[episode.key], is_news)
+
+    def _is_our_doing(self, said: Finding) -> bool:
+        """True for the death of a runner that we have ended."""
+        if said.outcome not in ("runner_died", "load_failed"):
+            return False
+        if said.last_mono - self._killed_mono <= ONE_FAULT_S:
+            return True
+        if self._deaths_to_come and "killed" in said.fields.get("signal", ""):
+            self._deaths_to_come -= 1
+            return True
+        return False
 
     def _model_of(self, said: Finding) -> str | None:
         """The model of a run: named, or being loaded, or else of the run that went wrong a moment ago."""
@@ -197,14 +195,14 @@ class Findings:
     def _with_reason(self, said: Finding) -> Finding:
         """The verdict in the words of the reason that waited for it."""
         reason = self._reason
-        if reason is None or not _says_more(reason, said):
+        if reason is None or not says_more(reason, said):
             return said
         return replace(
             said,
             outcome=reason.outcome,
             sentence=reason.sentence,
             fields={**said.fields, **reason.fields},
-            lines=_kept((*reason.lines, *said.lines)),
+            lines=kept_lines((*reason.lines, *said.lines)),
         )
 
     def _close(self, episode: _Episode | None) -> None:
@@ -212,7 +210,7 @@ class Findings:
         known = self._found.get(episode.key) if episode else None
         if episode and known and known.outcome == "panic":
             self._withdraw(episode)
-            self._open(_of_a_runner(known))
+            self._open(of_a_runner(known))
 
     def _has_lasted(self, said: Finding, lasts_s: float) -> bool:
         """False for what was met for the first time, or for the first time in a while."""
@@ -260,37 +258,3 @@ class Findings:
             self._found[episode.key] = episode.before
         else:
             self._found.pop(episode.key, None)
-
-
-def _says_more(said: Finding, known: Finding) -> bool:
-    """True when `said` names the event better. That the client has left explains what follows, not what was before."""
-    if "load_abandoned" in (said.outcome, known.outcome):
-        return False
-    return _rank(said.outcome) > _rank(known.outcome)
-
-
-def _rank(outcome: str) -> int:
-    return VAGUE.index(outcome) if outcome in VAGUE else len(VAGUE)
-
-
-def _in_other_words(known: Finding, said: Finding) -> Finding:
-    """The same event by its better name."""
-    if known.outcome == "panic" and said.outcome == "runner_died":
-        said = replace(
-            _of_a_runner(known), last_mono=said.last_mono, last_at=said.last_at, subject=said.subject
-        )
-    return replace(said, lines=_kept((*known.lines, *said.lines)))
-
-
-def _of_a_runner(panic: Finding) -> Finding:
-    """≤ 0.29 runners are Go programs too: that the server speaks on tells whose panic it was."""
-    why = panic.fields.get("why", "?")
-    return replace(
-        panic,
-        outcome="runner_died",
-        sentence=f"A model runner crashed ({why}); the next request starts another.",
-    )
-
-
-def _kept(lines: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(line[:LINE_CHARS] for line in lines[:KEPT_LINES])

@@ -6,15 +6,15 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.logs.levels import without_colours
-from arasul_supervisor.logs.outcomes import OUTCOMES
-from arasul_supervisor.logs.rules import FALSE_ALARMS, GIN_RULES, METADATA, RAW_RULES, SLOG_RULES
+from arasul_supervisor.logs.meaning.levels import without_colours
+from arasul_supervisor.logs.meaning.outcomes import OUTCOMES
+from arasul_supervisor.logs.meaning.rules import FALSE_ALARMS, GIN_RULES, METADATA, RAW_RULES, SLOG_RULES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from arasul_supervisor.logs.outcomes import Outcome
-    from arasul_supervisor.logs.rules import Rule
+    from arasul_supervisor.logs.meaning.outcomes import Outcome
+    from arasul_supervisor.logs.meaning.rules import Rule
 
 SLOG: Final = re.compile(r"time=\S+ level=\S+ source=\S+ msg=")
 LOOKED_AT_CHARS: Final = 8 * 1024  # of a longer line; a client can write long ones

@@ -1,4 +1,4 @@
-"""The table of outcomes as people read it: `python -m arasul_supervisor.logs.outcome_table > docs/outcomes.md`."""
+"""The table of outcomes as people read it; `python -m` this module prints docs/outcomes.md."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import re
 import sys
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.logs.outcomes import OUTCOMES
-from arasul_supervisor.logs.rules import GIN_RULES, RAW_RULES, SLOG_RULES
+from arasul_supervisor.logs.meaning.outcomes import OUTCOMES
+from arasul_supervisor.logs.meaning.rules import GIN_RULES, RAW_RULES, SLOG_RULES
 
 if TYPE_CHECKING:
-    from arasul_supervisor.logs.outcomes import Outcome
+    from arasul_supervisor.logs.meaning.outcomes import Outcome
 
 INTRODUCTION: Final = """# What the engine's log tells
 
-Printed from `arasul_supervisor/logs/outcomes.py` and `rules.py`; a test fails when they differ. Write it anew with
-`python -m arasul_supervisor.logs.outcome_table > docs/outcomes.md`.
+Printed from `outcomes.py` and `rules.py` of `arasul_supervisor/logs/meaning`; a test fails when they differ. Write it
+anew with `python -m arasul_supervisor.logs.meaning.outcome_table > docs/outcomes.md`.
 
 Each line of Ollama's log that means something has one of these outcomes: `GET /api/logs?outcome=load_failed`,
 `arasul-supervisor logs --outcome load_failed`, `"outcome"` in the JSON lines on stdout. The words "error" or "fatal" in
