@@ -150,7 +150,7 @@ class Daemon:
 
     def _make_engine(self) -> Engine:
         return Engine(
-            EngineWiring(self._plan.prepare, explain_exit, self._tail, self._leave),
+            EngineWiring(self._plan.prepare, explain_exit, self._tail, self._leave, self._expect_deaths),
             limits_of(self._settings),
             policy_of(self._settings),
             marker=self._marker,
@@ -164,7 +164,7 @@ class Daemon:
         public = PublicLog(
             settings.log_file, max_bytes=settings.log_max_bytes, keep=settings.log_keep, clock=clock
         )
-        return EngineLog(public, self._writer, clock=clock, report=self._log.warning)
+        return EngineLog(public, self._writer, clock=clock, log=self._log)
 
     def _tail(self, generation: int) -> tuple[str, ...]:
         """The last lines of a generation as they may be shown; none where its log cannot be read."""
@@ -173,6 +173,9 @@ class Daemon:
         except OSError as error:
             self._log.warning("log_tail_unread", error=str(error))
             return ()
+
+    def _expect_deaths(self, generation: int, ended: int) -> None:
+        self._engine_log.expect_runner_deaths(generation, later=ended)
 
     def _follow(self, seen: Snapshot) -> None:
         """Have the log of each generation followed, its end foreseen, and its version remembered."""

@@ -49,13 +49,13 @@ class Services:
             disown=reaper.disown,
             store=plan.model_store,
         )
-        self._engine, self._engine_log = engine, engine_log
+        self._engine = engine
         self._client = OllamaClient(settings.engine_url, clock)
         self._catalogue = Catalogue(self._client, clock)
         self._residency = Residency(
             self._client,
             clock,
-            end_runners=self._end_runners,
+            end_runners=engine.kill_runners,
             catalogue=self._catalogue,
             keep_alive_s=settings.keep_alive_s,
         )
@@ -96,14 +96,6 @@ class Services:
             await self._runner.cleanup()
         for part in (self._residency, self._catalogue, self._client):
             await part.close()
-
-    async def _end_runners(self) -> int:
-        """SIGKILL of every runner; the log is told, for to it they have crashed."""
-        generation = self._engine.snapshot.generation
-        self._engine_log.expect_runner_deaths(generation)
-        ended = await self._engine.kill_runners()
-        self._engine_log.expect_runner_deaths(generation, later=ended)
-        return ended
 
     async def _wait_ready(self) -> None:
         await self._engine.wait_until(lambda seen: seen.is_answering)

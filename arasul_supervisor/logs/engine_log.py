@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from arasul_supervisor.clock import Clock
+    from arasul_supervisor.event_log import EventLog
     from arasul_supervisor.logs.follower import Lines
     from arasul_supervisor.logs.meaning.levels import Level
     from arasul_supervisor.logs.public_log import PublicLog
@@ -47,13 +48,6 @@ class Sink(Protocol):
         """Takes lines without ever waiting: all, or in a flood only those that mean something."""
 
 
-class Report(Protocol):
-    """The daemon's own log, for what befalls the engine's."""
-
-    def __call__(self, event: str, **fields: object) -> None:
-        """Says that something happened."""
-
-
 class EngineLog:
     """All that is known of the engine's lines. Owned by the task that runs `run`; readers read between its turns."""
 
@@ -63,14 +57,14 @@ class EngineLog:
         passed_on: Sink,
         *,
         clock: Clock,
-        report: Report,
+        log: EventLog,
         ring_lines: int = RING_LINES,
         lag_limit_bytes: int = LAG_BYTES,
         inotify: Callable[[], int] = open_inotify,
     ) -> None:
         """Wire the parts; nothing is opened yet.
 
-        :param report: takes the warnings of this room, such as `DaemonLog.warning`
+        :param log: the daemon's own, for what befalls the engine and its log
         :param ring_lines: number of recent lines kept for the API
         :param lag_limit_bytes: unread bytes from which lines are skipped
         :param inotify: gives an inotify descriptor, or raises OSError: then the spool is looked at often
@@ -78,7 +72,7 @@ class EngineLog:
         self._public_log = public_log
         self._passed_on = passed_on
         self._clock = clock
-        self._report = report
+        self._log = log
         self._ring = Ring(limit_lines=ring_lines)
         self._follower = Follower(clock, inotify, lag_limit_bytes=lag_limit_bytes)
         self._reading = Reading(self._tell_outcome)
@@ -113,7 +107,7 @@ class EngineLog:
         """This generation is being ended by us: what dies with it is no fault."""
         self._reading.expect_end(generation)
 
-    def expect_runner_deaths(self, generation: int, *, later: int = 0) -> None:
+    def expect_runner_deaths(self, generation: int, *, later: int) -> None:
         """We end runners of this generation.
 
         :param later: how many of them Ollama may meet dead at a later request
@@ -224,7 +218,7 @@ class EngineLog:
             self._public_bytes = 0
             for notice in (*self._public_log.take_notices(), *self._notices):
                 if notice != self._told_notice:
-                    self._report("engine_log_file", message=notice)
+                    self._log.warning("engine_log_file", message=notice)
                 self._told_notice = notice
             self._notices.clear()
         await self._follower.free()
@@ -256,7 +250,8 @@ class EngineLog:
         return block.data
 
     def _tell_outcome(self, generation: int, found: Finding) -> None:
-        self._report(
+        tell = self._log.error if found.severity == "error" else self._log.warning
+        tell(
             "engine_outcome",
             outcome=found.outcome,
             severity=found.severity,
@@ -268,21 +263,21 @@ class EngineLog:
 
     def _note_skip(self, n: int) -> None:
         self.skipped_lines += n
-        self._report(
+        self._log.warning(
             "engine_log_skipped", lines=n, reason="the engine wrote faster than its log can be copied"
         )
         self._unwritten.append(SKIP_NOTE % n)
 
     def _tell_trouble(self) -> None:
         for notice in self._follower.take_notices():
-            self._report("engine_log_raw", message=notice)
+            self._log.warning("engine_log_raw", message=notice)
         trouble = self._follower.trouble
         if trouble and trouble != self._told_trouble:
-            self._report("engine_log_unreadable", message=trouble)
+            self._log.warning("engine_log_unreadable", message=trouble)
         self._told_trouble = trouble
         if self._follower.is_polling and not self._is_polling_told:
             self._is_polling_told = True
-            self._report(
+            self._log.warning(
                 "engine_log_polled",
                 reason="inotify cannot be had (fs.inotify.max_user_instances or max_user_watches may be used up); "
                 "the log is looked at 20 times a second instead",

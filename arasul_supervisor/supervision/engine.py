@@ -56,7 +56,7 @@ class Engine:
         log: EventLog,
     ) -> None:
         self._reaper, self._log = reaper, TurnLog(log)
-        self._board = Board(log)
+        self._wiring, self._board = wiring, Board(log)
         self._is_leaving = self._is_over = False
         self._inbox: asyncio.Queue[_Letter] = asyncio.Queue()
         self._next: deque[Message] = deque()
@@ -140,11 +140,14 @@ class Engine:
 
     async def kill_runners(self) -> int:
         """End every model runner of the engine by SIGKILL; how many. The engine itself goes on."""
-        pid = self.snapshot.pid
+        pid, generation = self.snapshot.pid, self.snapshot.generation
         if pid is None:
             return 0
+        self._wiring.expect_deaths(generation, 0)
         ended = await asyncio.to_thread(runners.kill_runners, pid, bound_s=_RUNNERS_S)
+        self._wiring.expect_deaths(generation, ended)
         self._log.warning("runners_killed", engine_pid=pid, runners=ended)
+        self._log.flush()  # this is no turn of the owner's
         return ended
 
     def kill_now(self) -> None:

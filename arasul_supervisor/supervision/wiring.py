@@ -31,12 +31,14 @@ class EngineWiring:
     :param explain: code and sentence of a known start failure in its last lines, or None
     :param tail: the last lines of generation n, oldest first, with nothing private in them
     :param leave: told the exit code when the daemon is to end
+    :param expect_deaths: told that we end runners of generation n: before it happens with 0, then with their number
     """
 
     prepare: Callable[[int], Launch]
     explain: Callable[[Sequence[str]], tuple[str, str] | None]
     tail: Callable[[int], Sequence[str]]
     leave: Callable[[int], None]
+    expect_deaths: Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

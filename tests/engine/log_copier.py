@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.logs import spool
+from arasul_supervisor.logs.daemon_log import DaemonLog
 from arasul_supervisor.logs.engine_log import EngineLog
 from arasul_supervisor.logs.public_log import PublicLog
 from arasul_supervisor.logs.spool import SpoolFolder
@@ -31,13 +32,10 @@ class _Nobody:
         """Look away."""
 
 
-def _report(event: str, **fields: object) -> None:
-    print(event, fields, file=sys.stderr)
-
-
 async def _copy(folder: Path, life: str, max_bytes: int) -> None:
     public = PublicLog(folder / "ollama.log", max_bytes=max_bytes, keep=1000, clock=SystemClock())
-    log = EngineLog(public, _Nobody(), clock=SystemClock(), report=_report)
+    own_log = DaemonLog(SystemClock())
+    log = EngineLog(public, _Nobody(), clock=SystemClock(), log=own_log)
     spools = SpoolFolder(folder / "spool", life=life)
     for left in spools.leftovers():
         log.resume(left)
@@ -46,6 +44,7 @@ async def _copy(folder: Path, life: str, max_bytes: int) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     print("begun", flush=True)
     await asyncio.wait((task,))
+    own_log.flush_plain()
 
 
 def _refuse_holes(empty_from_bytes: str) -> None:

@@ -53,6 +53,18 @@ class Passed:
             self.blocks.append(block)
 
 
+class Told:
+    """Puts what is logged into a list."""
+
+    def __init__(self, reports: list[tuple[str, dict[str, object]]]) -> None:
+        self._reports = reports
+
+    def debug(self, event: str, **fields: object) -> None:
+        self._reports.append((event, fields))
+
+    info = warning = error = debug
+
+
 class LogGround:
     """One engine log in a folder of its own; the spools may lie elsewhere."""
 
@@ -73,7 +85,7 @@ class LogGround:
             PublicLog(self.public, max_bytes=max_bytes, keep=1000, clock=SystemClock()),
             self.passed,
             clock=SystemClock(),
-            report=lambda event, **fields: self.reports.append((event, fields)),
+            log=Told(self.reports),
             lag_limit_bytes=lag_limit_bytes,
             inotify=inotify,
         )

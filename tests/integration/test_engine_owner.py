@@ -27,7 +27,7 @@ from tests.engine.daemon import send
 from tests.engine.processes import is_alive, pick_free_port, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from tests.engine.fake import FakeEngine
@@ -56,6 +56,7 @@ async def owned(
     policy: RestartPolicy | None = None,
     strays: Sequence[Stray] = (),
     program: Path | None = None,
+    expect_deaths: Callable[[int, int], None] = lambda _generation, _ended: None,
 ) -> AsyncIterator[Engine]:
     """An engine with its owner, without a daemon around it; stopped at the end."""
     loop, port, reaper = asyncio.get_running_loop(), pick_free_port(), Reaper()
@@ -69,6 +70,7 @@ async def owned(
             lambda _lines: None,
             lambda _generation: (),
             lambda _code: None,
+            expect_deaths,
         ),
         EngineLimits("127.0.0.1", port, startup_s=10, stop_s=1, grace_s=300),
         policy or RestartPolicy(stable_s=0),
@@ -215,7 +217,8 @@ async def test_many_commands_at_once_settle_and_never_make_two_engines(fake_engi
 
 
 async def test_runners_are_ended_without_the_engine(fake_engine: FakeEngine) -> None:
-    async with owned(fake_engine, "runners") as engine:
+    expected: list[tuple[int, int]] = []
+    async with owned(fake_engine, "runners", expect_deaths=lambda *told: expected.append(told)) as engine:
         seen = await until(engine, State.RUNNING)
         port = int(fake_engine.dump()["environ"]["OLLAMA_HOST"].rpartition(":")[2])
         load = {"model": "tiny", "keep_alive": 300}
@@ -225,6 +228,7 @@ async def test_runners_are_ended_without_the_engine(fake_engine: FakeEngine) -> 
         assert not is_alive(runner)
         assert is_alive(seen.pid or 0)
         assert engine.snapshot.generation == 1
+        assert expected == [(1, 0), (1, 1)]  # or the log would call it a crash
 
 
 async def test_an_owner_that_fails_takes_the_engine_along(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -151,6 +152,19 @@ def test_the_last_exit_holds_the_stack_of_a_panic(driven: Drive) -> None:
 
     assert [line for line in tail if line.startswith("panic: ")]
     assert [line for line in tail if "server.(*blobDownload)" in line]
+
+
+def test_a_runner_that_a_forced_clear_ended_is_no_fault(driven: Drive) -> None:
+    running = driven("runner_killed_answering")
+    running.daemon.wait_ready(limit_s=60)
+    with running.ground.answering():
+        running.ground.signal_runner(signal.SIGSTOP)
+        assert running.daemon.post("/api/cache/clear", {"force": True}).status == 200
+    running.ground.generate()
+    running.read_all()
+
+    assert '"runners_killed"' in running.daemon.log_text()
+    assert (events(running), running.errors()["status"], running.status()) == ([], "ok", "healthy")
 
 
 def test_a_damaged_manifest_is_believed_when_it_is_met_again(driven: Drive) -> None:

@@ -121,6 +121,25 @@ def test_one_fault_is_one_event(lines: list[str], events: dict[str, int]) -> Non
     assert {found.outcome: count_of(findings, found.outcome) for found in findings} == events
 
 
+@pytest.mark.parametrize(
+    ("lines", "deaths"),
+    [
+        pytest.param([NO_ANSWER_A, NO_LONGER, NO_LONGER, LOADING], 0, id="amid an answer"),
+        pytest.param([*[""] * 60, NO_LONGER, NO_LONGER, LOADING], 0, id="met a minute later"),
+        pytest.param([*[""] * 60, NO_ANSWER_A], 1, id="another end, a minute later"),
+        pytest.param([*[""] * 60, NO_LONGER, LOADING, LOADED, *[""] * 60, NO_LONGER], 1, id="one too many"),
+        pytest.param([NO_MEMORY, LOAD_FAILED], 1, id="a load that fails for a reason"),
+    ],
+)
+def test_a_runner_that_we_end_is_no_fault_and_others_are(lines: list[str], deaths: int) -> None:
+    findings = Findings()
+    findings.expect_deaths(0.0, later=1)
+
+    feed(findings, [LOADING, LOADED, *lines])
+
+    assert sum(found.count for found in findings.newest_first()) == deaths
+
+
 def test_an_event_keeps_the_lines_that_tell_of_it() -> None:
     (event,) = findings_of([LOADING, DAMAGED, ENDED, LOAD_FAILED])
 
@@ -202,11 +221,16 @@ def test_the_number_of_findings_is_bounded() -> None:
 def findings_of(lines: list[str]) -> tuple[Finding, ...]:
     """What befell, a second between two lines."""
     findings = Findings()
+    feed(findings, lines)
+    return findings.newest_first()
+
+
+def feed(findings: Findings, lines: list[str]) -> None:
+    """Line by line, a second between two."""
     for second, line in enumerate(lines):
         match = classify(line)
         if match:
             findings.add(match, mono=float(second), at=0.0, lines=(line,))
-    return findings.newest_first()
 
 
 def count_of(findings: tuple[Finding, ...], outcome: str) -> int:

@@ -177,7 +177,7 @@ class Findings:
         if said.last_mono - self._killed_mono <= ONE_FAULT_S:
             return True
         if self._deaths_to_come and "killed" in said.fields.get("signal", ""):
-            self._deaths_to_come -= 1
+            self._killed_mono, self._deaths_to_come = said.last_mono, self._deaths_to_come - 1
             return True
         return False
 
