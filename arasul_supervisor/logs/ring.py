@@ -173,8 +173,7 @@ class Ring:
         older = self._older(wanted, blocks)
         oldest_seq = blocks[0].first_seq if blocks else next_seq
         first_seq = (since if since <= next_seq else oldest_seq) if is_seq else 0
-        chosen: list[LogLine] = []
-        chosen += [line for line in older if (line.seq if is_seq else line.at) >= since][:count]
+        chosen = [line for line in older if (line.seq if is_seq else line.at) >= since][:count]
         if chosen and len(chosen) == count:
             return LogPage(tuple(chosen), chosen[-1].seq + 1, 0)
         for block in blocks:

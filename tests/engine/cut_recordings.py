@@ -52,7 +52,7 @@ REPLACED: Final = tuple(
         (rb"[^\s\"=]*engine[^\s\"=:]*/lib/ollama", b"/usr/lib/ollama"),
         (rb"[^\s\"=]*engine[^\s\"=:]*/bin/ollama", b"/usr/bin/ollama"),
         (rb"/tmp/record-\w+", b"/opt/ollama"),
-        (rb"/tmp/llama-cpp-src", b"/build/llama.cpp"),
+        (rb"/[\w/.-]*llama-cpp-src", b"/build/llama.cpp"),
         (rb"/root/go/pkg/mod", b"/go/pkg/mod"),
         (rb"/tmp/lib/", b"/opt/lib/"),
         (rb"/tmp/[\w.-]+/(?=build|dist)", b"/opt/src/"),
