@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 READ_BYTES: Final = 128 * 1024  # half a millisecond of the interpreter, then the loop may have it
 BREATH_S: Final = 0.0002
-KEPT_BYTES: Final = 4 * 1024 * 1024  # of one skip; a flood of nothing but such lines is cut there
+KEPT_BYTES: Final = 1024 * 1024  # of one skip; a flood of nothing but such lines is cut there
 
 
 def skim(spool: SpoolReader, beginning: bytes | None, end: int) -> tuple[bytes, int]:

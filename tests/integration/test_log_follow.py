@@ -203,7 +203,7 @@ async def test_an_end_in_the_middle_of_a_flood_loses_and_doubles_no_line(tmp_pat
 async def test_an_end_is_an_end_though_the_flood_goes_on(tmp_path: Path) -> None:
     ground = LogGround(tmp_path, lag_limit_bytes=64 << 10)  # nearly every read finds too much and skips
     spool = ground.begin(1)
-    code = f"import time; f = open({str(spool)!r}, 'ab', 0)\nwhile f.write(b'Error: x\\n' * 100_000): time.sleep(0.004)"
+    code = f"import time; f = open({str(spool)!r}, 'ab', 0)\nwhile f.write(b'a line\\n' * 140_000): time.sleep(0.004)"
     with subprocess.Popen([sys.executable, "-c", code]) as flood:  # noqa: ASYNC220 -- it is only begun
         try:
             async with ground.running():

@@ -266,7 +266,7 @@ def test_sigkill_of_the_daemon_right_after_a_spawn_leaves_nothing_alive(
 def test_a_new_start_ends_what_a_killed_daemon_and_guardian_left(
     daemon: DaemonFactory, fake_engine: FakeEngine
 ) -> None:
-    running = daemon("escape,count=1,deaf=1;ignore_term").wait_ready()
+    running = daemon("escape,count=1,deaf=1;ignore_term", env={"ARASUL_STOP_TIMEOUT": "1"}).wait_ready()
     left = fake_engine.pids()
     guardian = _guardian_of(running)
     os.kill(running.pid, signal.SIGSTOP)  # it must not replace its guardian

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tests.engine.registry import Registry
     from tests.engine.store import ModelFiles
 
-MINUTE = Day(60, pause_s=0.1, switch_every_s=20)
 ORDINARY_SHARE = 0.4  # 0.6 seen: the rest are aborts, mistakes, and requests that met the operator's stops
 DEBUG = {"OLLAMA_DEBUG": "1"}
 
@@ -25,8 +24,8 @@ DEBUG = {"OLLAMA_DEBUG": "1"}
 @pytest.mark.parametrize(
     ("day", "env"),
     [
-        pytest.param(MINUTE, {}, id="a_minute"),
-        pytest.param(Day(20, pause_s=0, switch_every_s=10, has_stalls=False), DEBUG, id="OLLAMA_DEBUG"),
+        pytest.param(Day(25, pause_s=0.05, switch_every_s=10, has_stalls=False), {}, id="half_a_minute"),
+        pytest.param(Day(10, pause_s=0, switch_every_s=5, has_stalls=False), DEBUG, id="OLLAMA_DEBUG"),
         pytest.param(
             Day(3600, pause_s=2.0, switch_every_s=60),
             {},
