@@ -36,9 +36,7 @@ TURN_S: Final = 0.002  # then the loop gets its turn
 BEHIND_BYTES: Final = 8 * 1024 * 1024  # so far behind, stdout goes without, that the file may have all
 TAIL_BYTES: Final = 256 * 1024
 SKIP_NOTE: Final = b"arasul-supervisor: %d lines skipped: the engine wrote faster than they can be copied\n"
-DRAIN_S: Final = (
-    0.4  # read at most so long at the end of the daemon; the next life goes on where this one left off
-)
+DRAIN_S: Final = 0.4  # read at most so long at the end of the daemon; the next life goes on from there
 
 
 class Sink(Protocol):
