@@ -27,9 +27,9 @@ def main(port: int) -> None:
         sent_ns = time.monotonic_ns()
         connection.request("GET", "/health")
         answer = connection.getresponse()
-        answer.read()
+        body = answer.read()
         if answer.status != http.client.OK:
-            raise RuntimeError(f"/health answered {answer.status}")
+            raise RuntimeError(f"/health answered {answer.status}: {body.decode(errors='replace')}")
         came_ns = time.monotonic_ns()
         is_behind = free_ns > due_ns
         late_ns = 0 if is_behind else sent_ns - due_ns

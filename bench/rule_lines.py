@@ -10,7 +10,7 @@ MARK: Final = b"sown-"
 HEAD: Final = "time=2026-11-23T07:32:48.871Z level=INFO source=sched.go:511 msg="
 RUNNER: Final = "time=2026-11-23T07:32:48.871Z level=ERROR source=llama_server.go:1 msg="
 
-# Each its own outcome, none a candidate that waits for another line (facts/ollama.md §6.2).
+# Each its own outcome, told at once: none waits for another line, none has to last (facts/ollama.md §6.2).
 RULE_LINES: Final = (
     (
         "load_failed",
@@ -18,15 +18,15 @@ RULE_LINES: Final = (
     ),
     ("runner_died", RUNNER + '"llama-server process no longer running" sys=9 string="signal: killed" {mark}'),
     ("setting_ignored", HEAD + '"invalid environment variable, using default" key={mark}'),
-    ("manifest_damaged", HEAD + '"bad manifest" name={mark} error="unexpected EOF"'),
+    (
+        "memory_tight",
+        HEAD + '"llama-server load failed; evicting all other models and retrying once" model=/b/{mark}',
+    ),
     (
         "disk_full",
         HEAD + '"{mark} part 3 attempt 0 failed: write /s: no space left on device, retrying in 1s"',
     ),
-    (
-        "model_unreadable",
-        HEAD + '"couldn\'t open model file" error="open /{mark}: no such file or directory"',
-    ),
+    ("prompt_truncated", HEAD + '"truncating input prompt" limit=2048 prompt=4096 keep=4 new=2048 {mark}'),
 )
 SOWN: Final = re.compile(MARK + rb"(\d+)-(\d+)")
 

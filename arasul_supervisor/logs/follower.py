@@ -12,7 +12,7 @@ from arasul_supervisor.logs.disk_room import DiskRoom
 from arasul_supervisor.logs.lines import Splitter
 from arasul_supervisor.logs.meaning.prefilter import is_candidate
 from arasul_supervisor.logs.resume import BEGINNING, Position
-from arasul_supervisor.logs.skim import skim
+from arasul_supervisor.logs.skim import Skimmed, skim
 from arasul_supervisor.logs.spool import SpoolReader
 from arasul_supervisor.logs.spool_trouble import SpoolTrouble
 from arasul_supervisor.logs.unread import unread_of, written_to
@@ -285,7 +285,7 @@ class Follower:
         read_to = spool.offset
         try:
             size = spool.size_bytes()
-            kept, n_lines = skim(spool, self._splitter.beginning, size)
+            seen = skim(spool, self._splitter.beginning, size)
             spool.offset = size
             n_late, has_ended = spool.empty_unread()
         except OSError as error:
@@ -297,11 +297,16 @@ class Follower:
         if has_ended:
             self._splitter.end()  # nothing to skip
         self._trouble.was_emptied_unread(spool.path)
-        return self._lines(kept, skipped_lines=n_lines - 1 + n_late)
+        return self._skipped(replace(seen, n_lines=seen.n_lines - 1 + n_late))
 
     async def _skip(self, spool: SpoolReader) -> Lines:
         end = spool.size_bytes() - min(RESUME_BYTES, self._lag_limit_bytes // 2)
-        kept, n_lines = await self.on_disk(skim, spool, self._splitter.beginning, end)
+        seen = await self.on_disk(skim, spool, self._splitter.beginning, end)
         spool.offset = end
         self._splitter.skip_line()
-        return self._lines(kept, skipped_lines=n_lines)
+        return self._skipped(seen)
+
+    def _skipped(self, seen: Skimmed) -> Lines:
+        lines = self._lines(seen.kept, skipped_lines=seen.n_lines)
+        self._given_to = replace(self._given_to, is_private=int(seen.is_private))
+        return lines

@@ -1,12 +1,13 @@
-"""Reads on fast over what cannot be copied: of a flood only the lines that may mean something are kept."""
+"""Reads on fast over what cannot be copied: of a flood only the lines that mean something are kept."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.logs.lines import Splitter
-from arasul_supervisor.logs.meaning.prefilter import candidate_lines
+from arasul_supervisor.logs.meaning.screen import Between, screen
 
 if TYPE_CHECKING:
     from arasul_supervisor.logs.spool import SpoolReader
@@ -16,14 +17,23 @@ BREATH_S: Final = 0.0002
 KEPT_BYTES: Final = 1024 * 1024  # of one skip; a flood of nothing but such lines is cut there
 
 
-def skim(spool: SpoolReader, beginning: bytes | None, end: int) -> tuple[bytes, int]:
-    """What may mean something between the first unread byte and `end`; moves nothing. Blocks: some 150 MB/s.
+@dataclass(frozen=True, slots=True)
+class Skimmed:
+    """Complete lines that mean something, the number of the others, and whether the next ones are private."""
+
+    kept: bytes
+    n_lines: int
+    is_private: bool
+
+
+def skim(spool: SpoolReader, beginning: bytes | None, end: int) -> Skimmed:
+    """Looks through what lies between the first unread byte and `end`; moves nothing. Blocks: some 150 MB/s.
 
     :param beginning: of the line that goes on there; None when the rest of it is to be skipped
-    :returns: those lines, complete, and the number of the others, the one that `end` lies in among them
+    :returns: the line that `end` lies in is among the others
     :raises OSError: the spool cannot be read
     """
-    splitter, kept = Splitter(), bytearray()
+    splitter, kept, between = Splitter(), _Kept(), Between()
     if beginning is None:
         splitter.skip_line()
     else:
@@ -36,8 +46,39 @@ def skim(spool: SpoolReader, beginning: bytes | None, end: int) -> tuple[bytes, 
         position += len(chunk)
         time.sleep(BREATH_S)
         block = splitter.feed(chunk)
-        n_lines += block.count(b"\n")
-        for line_start, line_end in candidate_lines(block) if len(kept) < KEPT_BYTES else ():
-            kept += block[line_start : line_end + 1]
-            n_lines -= 1
-    return bytes(kept), n_lines
+        screened = screen(block, between)
+        between, n_lines = screened.after, n_lines + screened.n_lines
+        if screened.matches:
+            lines = block.split(b"\n")
+            for index, match in screened.matches.items():
+                kept.add(lines[index] + b"\n", is_step=match.meaning.severity == "step")
+    return Skimmed(kept.joined(), n_lines - kept.n_lines, between.is_private)
+
+
+class _Kept:
+    """Lines within a bound. The older steps of a healthy life go first: all that they tell is where it stands."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[bytes, bool]] = []
+        self._n_bytes = 0
+        self._is_full = False
+
+    @property
+    def n_lines(self) -> int:
+        """How many there are."""
+        return len(self._lines)
+
+    def add(self, line: bytes, *, is_step: bool) -> None:
+        """Keeps it if there is room."""
+        if self._is_full:
+            return
+        self._lines.append((line, is_step))
+        self._n_bytes += len(line)
+        if self._n_bytes > KEPT_BYTES:
+            self._lines = [(told, False) for told, was_step in self._lines if not was_step]
+            self._n_bytes = sum(len(told) for told, _ in self._lines)
+            self._is_full = self._n_bytes > KEPT_BYTES // 2
+
+    def joined(self) -> bytes:
+        """All of them, in order."""
+        return b"".join(line for line, _ in self._lines)

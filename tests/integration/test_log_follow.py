@@ -15,6 +15,7 @@ import pytest
 
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.errors import CannotRunHere
+from arasul_supervisor.logs import skim as skim_module
 from arasul_supervisor.logs.follower import Follower, Lines
 from arasul_supervisor.logs.resume import BEGINNING
 from arasul_supervisor.logs.spool import SpoolFolder, SpoolReader
@@ -25,6 +26,10 @@ from tests.engine.public_log_files import older_files, whole_log
 if TYPE_CHECKING:
     from pathlib import Path
 
+LOADING = (
+    'time=2026-11-23T07:32:48.871Z level=INFO source=llama_server.go:436 msg="starting llama-server" '
+    'cmd="/lib/ollama/llama-server --model /models/blobs/sha256-aa --port 41007"'
+)
 LOAD_FAILED = 'time=2026-11-23T07:32:48.871Z level=INFO source=sched.go:511 msg="Load failed" error="x"'
 
 
@@ -172,6 +177,30 @@ async def test_of_what_is_skipped_the_lines_that_mean_something_are_kept(tmp_pat
     assert (found.outcome, found.count) == ("load_failed", 20)
     assert ground.public.read_text().count(LOAD_FAILED) == 20
     assert ground.log.skipped_lines + ground.public.read_text().count("\n") - 1 == 30_000
+
+
+async def test_steps_of_a_healthy_life_never_crowd_out_what_means_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(skim_module, "KEPT_BYTES", 10_000)
+    ground = LogGround(tmp_path, lag_limit_bytes=100_000)
+    flood = [f"{LOADING}\n".encode() for _ in range(5_000)]
+    for n in range(0, 4_000, 1_000):
+        flood[n] = f"{LOAD_FAILED}\n".encode()
+    ground.begin(1, written=b"".join(flood) + b"the end\n")
+    async with ground.running():
+        await ground.until_text("the end")
+    assert sum(found.count for found in ground.log.findings(1)) == 4
+
+
+async def test_what_is_private_stays_so_when_its_beginning_is_skipped(tmp_path: Path) -> None:
+    ground = LogGround(tmp_path, lag_limit_bytes=100_000)
+    begins = b"common_chat_peg_parse: full peg-native output triggering error: my\n"
+    ground.begin(1, written=b"line\n" * 40_000 + begins + b"my secret\n" * 20_000 + LOADING.encode() + b"\n")
+    async with ground.running():
+        await ground.until_text(LOADING)
+    assert ground.log.skipped_lines > 40_000
+    assert "my" not in ground.public.read_text()
 
 
 async def test_a_reader_behind_spares_stdout_first_and_the_file_has_all(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from arasul_supervisor.logs.meaning.classify import classify
+from arasul_supervisor.logs.meaning.reading import Reading
 from bench.figures import Figure, Goal, Outcome, percentile, table
 from bench.rule_lines import RULE_LINES, sowing_text, sown_outcomes
 
@@ -37,8 +37,10 @@ def test_samples_that_never_came_are_said_and_make_no_figure() -> None:
 
 
 def test_every_line_that_is_sown_means_what_the_bench_counts_it_as() -> None:
-    matches = [match for line in sowing_text().splitlines() if (match := classify(line))]
-    said = [match.outcome for match in matches if match.is_telling]
+    reading = Reading(lambda _generation, _finding: None)
+    reading.begin(1)
+    shown = reading.read(1, sowing_text().encode(), at=0.0, mono=0.0).matches
+    said = [shown[index].outcome for index in sorted(shown)]
     assert said == [outcome for outcome, _ in RULE_LINES]
 
 
