@@ -150,8 +150,7 @@ def _replay(total_mb: int) -> str:
 def _flood(subject: Subject, folder: Path, replay: str) -> tuple[Written, int]:
     """Have the engine write; what it noted, and the instant at which its last line stood in the public log."""
     (folder / "sow").write_text(sowing_text(), encoding="utf-8")
-    core = f",core={subject.engine_core}" if subject.engine_core else ""
-    subject.engine.control(f"{replay},sow={folder / 'sow'},note={folder / 'note'}{core}")
+    subject.engine.control(f"{replay},sow={folder / 'sow'},note={folder / 'note'}")
     public_log = Path(subject.daemon.environment["ARASUL_LOG_FILE"])
     wait_for(lambda: OVER in tail_of(public_log), what="the public log is level", limit_s=LIMIT_S)
     level_ns = time.monotonic_ns()

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -35,13 +35,6 @@ class Subject:
     daemon: Daemon
     engine: FakeEngine
     output: OutputReader | None
-    core: int | None
-
-    @property
-    def engine_core(self) -> str:
-        """The core for the engine: one on which the daemon does not run, where there is one."""
-        others = os.sched_getaffinity(0) - {self.core}
-        return str(max(others)) if self.core is not None and others else ""
 
     def cpu_s(self) -> float:
         """Seconds of processor time of the daemon so far, all threads, those that have ended included."""
@@ -132,7 +125,7 @@ def ready_daemon(*, is_read: bool, kept: bytes, core: int | None = None) -> Iter
 
     :param is_read: its stdout is a pipe that is read, else /dev/null
     :param kept: see `OutputReader`
-    :param core: the one core on which it may run
+    :param core: the one core on which it may run; its engine runs where the caller may
     """
     under = ("taskset", "--cpu-list", str(core)) if core is not None else ()
     with tempfile.TemporaryDirectory(prefix="arasul-bench-") as folder:
@@ -146,8 +139,11 @@ def ready_daemon(*, is_read: bool, kept: bytes, core: int | None = None) -> Iter
         try:
             daemon.wait_ready()
             wait_for(lambda: daemon.get("/health").status != 503, what="/health is 200")
+            for thread in os.listdir(f"/proc/{daemon.process()['pid']}/task"):
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(thread), os.sched_getaffinity(0))  # it was born on the daemon's core
             time.sleep(1.0)  # the imports of the start have been paid
-            yield Subject(daemon, engine, output if is_read else None, core)
+            yield Subject(daemon, engine, output if is_read else None)
         finally:
             daemon.stop()
             output.close()

@@ -31,7 +31,7 @@ EARLIER_LIFE: Final = 0
 """The generation under which lines are shown that an earlier life of the daemon had not read."""
 RING_LINES: Final = 5_000
 PAGE_LINES: Final = 5_000
-PIECE_BYTES: Final = 16 * 1024  # looked through in one go: some ms even when every line is a candidate
+PIECE_BYTES: Final = 32 * 1024  # looked through in one go: some ms even when every line is a candidate
 TURN_S: Final = 0.002  # then the loop gets its turn
 BEHIND_BYTES: Final = 8 * 1024 * 1024  # so far behind, stdout goes without, that the file may have all
 TAIL_BYTES: Final = 256 * 1024

@@ -74,7 +74,7 @@ class Splitter:
             block = chunk[first_end:cut]
         else:
             head = b""
-            block = self._partial + chunk[:cut]
+            block = b"".join((self._partial, memoryview(chunk)[:cut]))  # half as many copies as by +
         self._partial = b""
         self._keep(chunk[cut:])
         return head + self._normalised(block)

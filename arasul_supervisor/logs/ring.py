@@ -82,7 +82,7 @@ class LogBlock:
 
     def telling_lines(self) -> Iterator[LogLine]:
         """Those of its lines that tell of more than a step of a healthy life."""
-        raw = self.data.split(b"\n") if any(match.is_telling for match in self.matches.values()) else []
+        raw = self._split_if_telling()
         for index, match in self.matches.items():
             if match.is_telling:
                 text = raw[index].decode(errors="replace")
@@ -91,11 +91,14 @@ class LogBlock:
 
     def only_telling(self) -> LogBlock:
         """The same without the lines that tell of nothing; their numbers are not those of the log any more."""
-        raw = self.data.split(b"\n")
+        raw = self._split_if_telling()
         told = [(raw[index], match) for index, match in self.matches.items() if match.is_telling]
         data = b"".join(line + b"\n" for line, _ in told)
         matches = {index: match for index, (_, match) in enumerate(told)}
         return LogBlock(self.first_seq, self.at, self.generation, data, len(told), matches)
+
+    def _split_if_telling(self) -> list[bytes]:
+        return self.data.split(b"\n") if any(match.is_telling for match in self.matches.values()) else []
 
     def outcomes(self) -> set[str]:
         """What its lines tell of."""

@@ -14,7 +14,7 @@ from typing import Final
 
 FIRST_COMPRESSED: Final = 2
 _LEVEL: Final = 6
-_LOW_PRIORITY: Final = 10
+_LOW_PRIORITY: Final = 19  # a tenth of a core that has better to do would go to it at 10
 _CHUNK_BYTES: Final = 256 * 1024
 
 

@@ -25,8 +25,8 @@ Modes of the process (with the default of each option in brackets):
     runners                             a child `… runner --model <blob> --port N` for each loaded model
     flood       mb_per_s[0: unlimited] total_mb[0: endless] line_bytes[100] stream[stderr | stdout]
     replay      file[] total_mb[100] mb_per_s[0: unlimited] ahead_mb[0: unbounded] write_kib[64]
-                sow[] sow_mb[10] sow_s[0] sow_count[0] over[replay over] note[] core[]
-                                        writes that file's lines again and again, on that core; a line of the file
+                sow[] sow_mb[10] sow_s[0] sow_count[0] over[replay over] note[]
+                                        writes that file's lines again and again; a line of the file
                                         `sow` after so many megabytes, or after about so many seconds, until so
                                         many are sown; `ahead_mb`: waits while so much is not freed by who follows;
                                         `note`: a file for the times of all that

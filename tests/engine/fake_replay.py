@@ -41,15 +41,12 @@ class Replay:
         self._sow_count = int(mode.number("sow_count", 0))
         self._over = mode.text("over", "replay over")
         self._note = mode.text("note", "")
-        self._core = mode.text("core", "")
         self._written = 0
         self._sown_ns: list[int] = []
         self._write_ns: list[int] = []
 
     def run(self) -> None:
         """Write it all, then the line `over`, then the note with the times."""
-        if self._core:
-            os.sched_setaffinity(0, {int(self._core)})  # of this thread
         began_ns = time.monotonic_ns()
         chances = random.Random(1)
         next_sow_s, next_sow_bytes = self._sow_s, self._sow_bytes
