@@ -141,7 +141,8 @@ def ready_daemon(*, is_read: bool, kept: bytes, core: int | None = None) -> Iter
             wait_for(lambda: daemon.get("/health").status != 503, what="/health is 200")
             for thread in os.listdir(f"/proc/{daemon.process()['pid']}/task"):
                 with suppress(ProcessLookupError):
-                    os.sched_setaffinity(int(thread), os.sched_getaffinity(0))  # it was born on the daemon's core
+                    # it was born on the daemon's core
+                    os.sched_setaffinity(int(thread), os.sched_getaffinity(0))
             time.sleep(1.0)  # the imports of the start have been paid
             yield Subject(daemon, engine, output if is_read else None)
         finally:
