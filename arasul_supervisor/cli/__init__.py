@@ -67,6 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _point_stdout_at_nothing()
         return BROKEN_PIPE
+    except OSError as error:
+        if args.command == "run" or error.filename is not None:  # else only stdout is left to fail like this
+            raise
+        _point_stdout_at_nothing()
+        print(f"arasul-supervisor: The output cannot be written: {error.strerror}.", file=sys.stderr)
+        return 1
     return code
 
 

@@ -66,6 +66,8 @@ def _path(query: Mapping[str, object]) -> str:
 def _print(page: Mapping[str, object], args: argparse.Namespace) -> None:
     if page.get("dropped"):
         note(f"{page['dropped']} lines are missing here; the log file has them.")
+    if sys.stdout is None:  # started with stdout closed
+        return
     is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org
     for line in objects(page, "lines"):
         colour = COLOURS.get(str(line.get("level"))) if is_coloured else None

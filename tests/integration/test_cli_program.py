@@ -52,3 +52,25 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
 
     assert err == b""
     assert code == 141  # 128 + SIGPIPE, as a shell shows it
+
+
+@pytest.mark.parametrize("command", ["logs", "models", "config"])
+def test_what_cannot_be_written_is_said_in_a_sentence(command: str) -> None:
+    with DaemonDouble() as daemon, open("/dev/full", "wb") as full:
+        daemon.says("GET", "/api/logs", {"lines": [{"seq": 1, "text": "x"}], "next": 2, "dropped": 0})
+        daemon.says("GET", "/api/models", {"models": [], "count": 0})
+        words = (*PROGRAM, command, *(() if command == "config" else ("--url", daemon.url)))
+        done = subprocess.run(words, stdout=full, stderr=-1, text=True, timeout=PATIENCE_S)
+
+    said = done.stderr.splitlines()[-1]
+    assert said == "arasul-supervisor: The output cannot be written: No space left on device."
+    assert done.returncode == 1
+
+
+def test_without_a_stdout_the_lines_are_asked_for_and_nothing_fails() -> None:
+    with DaemonDouble() as daemon:
+        daemon.says("GET", "/api/logs", {"lines": [{"seq": 1, "text": "x"}], "next": 2, "dropped": 0})
+        words = ("sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, "logs", "--url", daemon.url)
+        done = subprocess.run(words, stderr=-1, text=True, timeout=PATIENCE_S)
+
+    assert (done.returncode, done.stderr) == (0, "")
