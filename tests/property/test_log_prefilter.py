@@ -14,6 +14,7 @@ LINES = st.sampled_from([*(line for _, line in (*TELLING, *WAITING)), *SILENT])
 # fmt: off
 WORDS = st.sampled_from([
     "", "", " ", "=", ":", '"', "\\", "\u00a0", "[", "1 '<s>'", "abcdefgh", "12ab", "a:b@h", "://", "@",
+    "https://h/b?", "&sig=", "?verify=", "Policy=x&Signature=",
     "token", "TOKEN = ", "api_key", "secret", "password", "passwd", "Authorization", "Bearer ",
     "hf_abcdefghijklmnopqrst", "x-amz-credential=", "X-Amz-Signature=", "x-amz-security-token=", "_proxy=",
     "prompt=", "Parsed message: ", "unparsed x output: ", "time=1 level=TRACE source=a msg=b ",

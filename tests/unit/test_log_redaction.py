@@ -33,6 +33,24 @@ PRIVATE = [
     pytest.param(
         "common_chat_peg_parse: unparsed peg-native output: SECRET", "output: [redacted]", id="model output"
     ),
+    pytest.param(
+        r'"request failed: Get \"https://h/b/sha256:aa?Policy=SECRET__&Signature=SECRET~b&Key-Pair-Id=SECRETK\": EOF"',
+        r'Get \"https://h/b/sha256:aa?[redacted]\": EOF"',
+        id="an address that CloudFront signed",
+    ),
+    pytest.param(
+        "Get https://h/b?sv=2024-11-04&sr=b&sp=r&sig=SECRET%3D: EOF",
+        "https://h/b?[redacted]",
+        id="that Azure signed",
+    ),
+    pytest.param(
+        '"https://h/b?verify=1764-SECRET" x', '"https://h/b?[redacted]" x', id="that Cloudflare signed"
+    ),
+    pytest.param(
+        r'"https://h/b?AWSAccessKeyId=SECRET\u0026Signature=SECRET" x',
+        '"https://h/b?[redacted]" x',
+        id="as JSON",
+    ),
     pytest.param('Parsed message: {"content":"SECRET"}', "Parsed message: [redacted]", id="a parsed message"),
     pytest.param(
         f'{TIME} level=TRACE source=x.go:1 msg=encoded string="SECRET x" ids="[1]"', "msg=enc", id="trace"
@@ -56,7 +74,7 @@ PRIVATE = [
     pytest.param("use hf_SECRETSECRETSECRET here", "use hf_[redacted] here", id="a hub token alone"),
     pytest.param('Get "https://r/x?token=SECRET&b=1"', "?token=[redacted]&b=1", id="a token in a query"),
     pytest.param(
-        "https://r2/x?X-Amz-Signature=SECRET0&a=b", "X-Amz-Signature=[redacted]&a=b", id="a signed address"
+        "https://r2/x?a=b&X-Amz-Signature=SECRET0", "https://r2/x?[redacted]", id="a signed address"
     ),
     pytest.param('password: "SECRET x"', "password: [redacted]", id="a password"),
 ]

@@ -40,14 +40,20 @@ GATES: Final = tuple(
         rb"k(?=e[ny]" + VALUE + rb"(?! \d+ '))",  # token=, api_key: but not BOS token = 1 '<s>'
     )
 )
-AT: Final = re.compile(rb"@").search  # in the address of whoever has a password; mostly there is none
+RARE: Final = (  # what begins with a character that most blocks have nowhere, or only in few lines
+    (b"@", re.compile(rb"@").search),  # in the address of whoever has a password
+    (
+        b"?",
+        re.compile(rb"\?(?=[^\s\"\\]{1,64}=)").search,
+    ),  # before the query of an address, which may be signed
+)
 
 
 def candidate_lines(block: bytes) -> list[tuple[int, int]]:
     """Start and end of each line worth a look, in order; the end is that of its newline."""
     found: dict[int, int] = {}
     low = block.lower()
-    for search in (*GATES, AT) if b"@" in low else GATES:
+    for search in (*GATES, *(search for byte, search in RARE if byte in low)):
         hit = search(low)
         while hit:
             start = block.rfind(b"\n", 0, hit.start()) + 1
@@ -62,4 +68,4 @@ def candidate_lines(block: bytes) -> list[tuple[int, int]]:
 def is_candidate(line: bytes) -> bool:
     """True when a rule or the redaction may have to look at this line."""
     low = line.lower()
-    return any(search(low) for search in (*GATES, AT))
+    return any(search(low) for search in (*GATES, *(search for _, search in RARE)))

@@ -12,6 +12,9 @@ from typing import Final
 REDACTED: Final = "[redacted]"
 
 SCHEME: Final = r"(?:bearer|basic|digest|token)"
+QUERY: Final = (  # of an address; \u0026 is how Go's JSON writes the & in it
+    r"((?<=\w)://(?:(?!://)[^\s\"\\?])*\?)(?=[^\s\"\\]{1,64}=)(?!\[redacted)(?:\\u[0-9a-f]{4}|[^\s\"\\])+"
+)
 SLOG_MSG: Final = r'^time=\S+ level=(?:TRACE|DEBUG-\d+) source=\S+ msg=(?:"(?:\\.|[^"\\])*"|[^\s"]\S*)'
 
 
@@ -68,8 +71,10 @@ SECRETS: Final = (
             ("secret", r"secret"),
         )
     ),
-    # ?X-Amz-Signature=…: the address of a blob is a key to it for a while
+    # https://…?X-Amz-Signature=…: the address of a blob is a key to it for a while. AWS, CloudFront and Google say
+    # signature=, Azure sig= (beside sv=), Cloudflare verify=.
     Secret("x-amz-", re.compile(r"(x-amz-(?:credential|signature|security-token)=)[^&\s\"]+", re.IGNORECASE)),
+    *(Secret(word, re.compile(QUERY)) for word in ("signature=", "sig=", "verify=")),
     Secret("hf_", re.compile(r"(\bhf_)[A-Za-z0-9]{16,}")),
 )
 PRIVATE_BLOCK_START: Final = re.compile(

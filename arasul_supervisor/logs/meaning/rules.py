@@ -74,7 +74,8 @@ SLOG_RULES: Final = (
     _rule("running_on_cpu", r'"inference compute" id=\S+ library=cpu'),
     _rule("running_on_gpu", r'"inference compute" id=(?P<device>\S+) library=(?P<library>\w+)'),
     _rule("runner_missing", r".*llama-server binary not found", NO_RUNNER),
-    _rule("discovery_failed", r'"(?:llama-server )?GPU discovery watchdog timed out',
+    _rule("discovery_failed",  # canceled: by an end of the server amid its start
+          r'"(?:llama-server )?GPU discovery watchdog timed out(?!.*context canceled)',
           "GPU discovery did not end in time; this engine runs on the CPU until it is restarted."),
     _rule("discovery_failed", rf'"failure during (?:llama-server )?GPU discovery"{ERROR}',
           "GPU discovery failed ({why}); this engine runs on the CPU until it is restarted."),
