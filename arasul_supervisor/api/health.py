@@ -10,7 +10,14 @@ import msgspec
 from arasul_supervisor import __version__
 from arasul_supervisor.api.answers import Reply
 from arasul_supervisor.api.engine_state import down_error
-from arasul_supervisor.api.health_rules import HealthInputs, HealthView, Inventory, Now, judge_health
+from arasul_supervisor.api.health_rules import (
+    HealthInputs,
+    HealthView,
+    Inventory,
+    Now,
+    judge_health,
+    with_lost_runner,
+)
 from arasul_supervisor.api.routes import Route
 from arasul_supervisor.errors import EngineDown
 from arasul_supervisor.logs.meaning.finding import Finding
@@ -70,9 +77,8 @@ class HealthSources:
             snapshot=snapshot,
             gpu=self._access.sampler.gpu_check(),
             findings=(
-                *self._engine_log.findings(snapshot.generation),
+                *with_lost_runner(self._engine_log.findings(snapshot.generation), snapshot.runner_loss),
                 *self._engine_log.troubles(),
-                *_lost_runners(snapshot),
                 *_full_disk(self._access.sampler.store_disk),
             ),
             inventory=Inventory(
@@ -146,14 +152,6 @@ class Health:
         if not snapshot.is_answering:
             raise down_error(snapshot, self._sources.mono())
         return Reply(Ready())
-
-
-def _lost_runners(snapshot: Snapshot) -> tuple[Finding, ...]:
-    """What the engine's log cannot know of a runner's end, as one more outcome beside those of the log."""
-    loss = snapshot.runner_loss
-    if loss is None:
-        return ()
-    return (Finding("runner_oom_killed", loss.sentence, loss.mono, loss.at),)
 
 
 def _full_disk(disk: StoreDisk | None) -> tuple[Finding, ...]:

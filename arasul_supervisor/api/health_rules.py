@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.api.process_view import ProcessView, process_view
+from arasul_supervisor.logs.meaning.finding import Finding
+from arasul_supervisor.logs.meaning.findings import ONE_FAULT_S
 from arasul_supervisor.supervision.snapshot import State, Wanted, why_down
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from arasul_supervisor.logs.meaning.finding import Finding
-    from arasul_supervisor.supervision.snapshot import Snapshot
+    from arasul_supervisor.supervision.snapshot import RunnerLoss, Snapshot
     from arasul_supervisor.telemetry.gpu_check import GpuCheck
 
 OK, WARN, FAIL, UNKNOWN, SKIPPED = "ok", "warn", "fail", "unknown", "skipped"
@@ -131,6 +132,18 @@ def judge_health(inputs: HealthInputs, now: Now) -> HealthView:
         timestamp=now.wall,
         version=inputs.version,
     )
+
+
+def with_lost_runner(findings: Sequence[Finding], loss: RunnerLoss | None) -> Sequence[Finding]:
+    """What the engine's log cannot know of a runner's end, in place of what it says of that end."""
+    if loss is None:
+        return findings
+    others = (
+        finding
+        for finding in findings
+        if finding.outcome != "runner_died" or abs(finding.last_mono - loss.mono) > ONE_FAULT_S
+    )
+    return (Finding("runner_oom_killed", loss.sentence, loss.mono, loss.at), *others)
 
 
 def _api(snapshot: Snapshot, now: Now) -> Check:

@@ -31,6 +31,7 @@ EARLIER_LIFE: Final = 0
 """The generation under which lines are shown that an earlier life of the daemon had not read."""
 RING_LINES: Final = 5_000
 PAGE_LINES: Final = 5_000
+SEQS_PER_S: Final = 1_000_000  # lines count on from the time of the start: no life logs so fast for long
 PIECE_BYTES: Final = 32 * 1024  # looked through in one go: some ms even when every line is a candidate
 TURN_S: Final = 0.002  # then the loop gets its turn
 BEHIND_BYTES: Final = 8 * 1024 * 1024  # so far behind, stdout goes without, that the file may have all
@@ -71,7 +72,7 @@ class EngineLog:
         self._passed_on = passed_on
         self._clock = clock
         self._log = log
-        self._ring = Ring(limit_lines=ring_lines)
+        self._ring = Ring(limit_lines=ring_lines, first_seq=int(clock.wall() * SEQS_PER_S))
         self._follower = Follower(clock, inotify, lag_limit_bytes=lag_limit_bytes)
         self._reading = Reading(self._tell_outcome)
         self._pieces: deque[tuple[int, bytes]] = deque()  # read, not looked through yet

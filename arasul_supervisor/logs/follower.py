@@ -12,7 +12,7 @@ from arasul_supervisor.logs.disk_room import DiskRoom
 from arasul_supervisor.logs.lines import Splitter
 from arasul_supervisor.logs.meaning.prefilter import is_candidate
 from arasul_supervisor.logs.resume import BEGINNING, Position
-from arasul_supervisor.logs.skim import Skimmed, skim
+from arasul_supervisor.logs.skim import Skimmed, behind_line, skim
 from arasul_supervisor.logs.spool import SpoolReader
 from arasul_supervisor.logs.spool_trouble import SpoolTrouble
 from arasul_supervisor.logs.unread import unread_of, written_to
@@ -61,7 +61,7 @@ class Waiting:
 
 
 class Follower:
-    """The reading side. What touches a file runs in one thread of its own: a slow disk must not stop the loop."""
+    """The reading side. A file's data is read and freed in a thread of its own: a slow disk must not stop the loop."""
 
     def __init__(
         self,
@@ -301,12 +301,16 @@ class Follower:
 
     async def _skip(self, spool: SpoolReader) -> Lines:
         end = spool.size_bytes() - min(RESUME_BYTES, self._lag_limit_bytes // 2)
+        end, has_ended = await self.on_disk(behind_line, spool, end)
         seen = await self.on_disk(skim, spool, self._splitter.beginning, end)
         spool.offset = end
         self._splitter.skip_line()
-        return self._skipped(seen)
+        if has_ended:
+            self._splitter.end()  # nothing to skip
+        return self._skipped(replace(seen, n_lines=seen.n_lines - has_ended))
 
     def _skipped(self, seen: Skimmed) -> Lines:
+        self._public_bytes = 0  # what an earlier life had begun to write is not what comes now
         lines = self._lines(seen.kept, skipped_lines=seen.n_lines)
         self._given_to = replace(self._given_to, is_private=int(seen.is_private))
         return lines

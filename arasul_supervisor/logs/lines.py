@@ -19,7 +19,8 @@ class Splitter:
     """Gives the complete lines of each chunk as one block of bytes, every line ended by `\\n`.
 
     Of a line longer than the limit the beginning is kept, with a mark. Of `\\r` progress the part behind the last
-    `\\r` is kept. The same bytes give the same lines however they are split into chunks.
+    `\\r` is kept; in a line that is needed whole each part is a line of its own, for the first may tell that the
+    others are private. The same bytes give the same lines however they are split into chunks.
     """
 
     def __init__(
@@ -134,7 +135,9 @@ class Splitter:
             self.cut_lines += 1
             raw = raw[: self._limit_bytes]
         raw = raw.removesuffix(b"\r")  # CRLF: nothing follows that \r
-        return raw[raw.rfind(b"\r") + 1 :] + (CUT_MARK if is_long else b"") + b"\n"
+        if b"\r" in raw:
+            raw = raw.replace(b"\r", b"\n") if self._needs_whole(raw) else raw[raw.rfind(b"\r") + 1 :]
+        return raw + (CUT_MARK if is_long else b"") + b"\n"
 
 
 def pieces(block: bytes, size_bytes: int) -> Iterator[bytes]:

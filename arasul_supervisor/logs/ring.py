@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.logs.meaning.levels import RANK, parse_level
+from arasul_supervisor.logs.meaning.outcomes import OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -131,13 +132,18 @@ class LineFilter:
 class Ring:
     """The last lines, at least `limit_lines` of them unless they exceed `limit_bytes`."""
 
-    def __init__(self, *, limit_lines: int, limit_bytes: int = RING_BYTES) -> None:
+    def __init__(self, *, limit_lines: int, limit_bytes: int = RING_BYTES, first_seq: int = 0) -> None:
+        """Begin empty.
+
+        :param first_seq: of the first line, beyond all of earlier lives: then a `seq` tells of which life it is
+        """
         self._limit_lines = limit_lines
         self._limit_bytes = limit_bytes
         self._blocks: deque[LogBlock] = deque()
         self._telling: deque[LogLine] = deque(maxlen=TELLING_LINES)  # older than the blocks
         self._n_lines = self._n_bytes = 0
-        self.next_seq = 0
+        self._n_forgotten, self._forgotten_to = 0, first_seq  # of those with an outcome
+        self._first_seq = self.next_seq = first_seq
 
     def append(self, block: LogBlock) -> None:
         """Takes a block in and lets the oldest go."""
@@ -147,15 +153,15 @@ class Ring:
         self._n_bytes += len(block.data)
         while self._is_over(self._blocks[0]):
             oldest = self._blocks.popleft()
-            self._telling.extend(oldest.telling_lines())
+            self._remember(oldest)
             self._n_lines -= oldest.n_lines
             self._n_bytes -= len(oldest.data)
 
     def latest(self, count: int, wanted: LineFilter) -> LogPage:
         """The newest lines that are asked for."""
         chosen: deque[LogLine] = deque()
-        next_seq = self.next_seq  # before the blocks: a line that comes in between is told again, not lost
-        blocks = self._held()
+        next_seq = self.next_seq
+        blocks = self._held(next_seq)
         for block in reversed(blocks):
             if len(chosen) >= count:
                 break
@@ -169,16 +175,21 @@ class Ring:
     def since(self, since: float, count: int, wanted: LineFilter) -> LogPage:
         """The oldest lines from a `seq` (int) or an instant (float) on; `next` continues without a gap.
 
-        A seq beyond the newest one is of an earlier life of the daemon: everything is new to its holder.
+        A seq that is not of this life of the daemon: everything is new to its holder.
         """
+        next_seq = self.next_seq
+        blocks = self._held(next_seq)
         is_seq = isinstance(since, int)
-        next_seq, blocks = self.next_seq, self._held()
+        if is_seq and not self._first_seq <= since <= next_seq:
+            since = self._first_seq
+        first_seq = int(since) if is_seq else 0
+        dropped = (
+            self._dropped(first_seq, wanted, blocks[0].first_seq if blocks else next_seq) if is_seq else 0
+        )
         older = self._older(wanted, blocks)
-        oldest_seq = blocks[0].first_seq if blocks else next_seq
-        first_seq = (since if since <= next_seq else oldest_seq) if is_seq else 0
         chosen = [line for line in older if (line.seq if is_seq else line.at) >= since][:count]
         if chosen and len(chosen) == count:
-            return LogPage(tuple(chosen), chosen[-1].seq + 1, 0)
+            return LogPage(tuple(chosen), chosen[-1].seq + 1, dropped)
         for block in blocks:
             is_before = block.first_seq + block.n_lines <= first_seq if is_seq else block.at < since
             if is_before or not wanted.may_pass(block):
@@ -186,9 +197,9 @@ class Ring:
             for line in block.lines():
                 if line.seq >= first_seq and wanted.passes(line):
                     if len(chosen) == count:
-                        return LogPage(tuple(chosen), line.seq, max(0, oldest_seq - int(first_seq)) * is_seq)
+                        return LogPage(tuple(chosen), line.seq, dropped)
                     chosen.append(line)
-        return LogPage(tuple(chosen), next_seq, max(0, oldest_seq - int(first_seq)) * is_seq)
+        return LogPage(tuple(chosen), next_seq, dropped)
 
     def _older(self, wanted: LineFilter, blocks: list[LogBlock]) -> list[LogLine]:
         """Lines from before the blocks: who asks for an outcome gets them, though others between them are gone."""
@@ -197,9 +208,22 @@ class Ring:
         end = blocks[0].first_seq  # a block may have gone over to the telling lines since these were held
         return [line for line in list(self._telling) if line.seq < end and wanted.passes(line)]
 
-    def _held(self) -> list[LogBlock]:
-        """The blocks of this instant: a page may be made in a thread while the loop appends."""
-        return list(self._blocks)
+    def _remember(self, block: LogBlock) -> None:
+        """Keeps what matters of a block that goes."""
+        for line in block.telling_lines():
+            if len(self._telling) == TELLING_LINES:
+                self._n_forgotten, self._forgotten_to = self._n_forgotten + 1, self._telling[0].seq + 1
+            self._telling.append(line)
+
+    def _dropped(self, first_seq: int, wanted: LineFilter, oldest_seq: int) -> int:
+        """How many of those that are asked for may have gone; a step of a healthy life goes like any other line."""
+        if wanted.outcome and OUTCOMES[wanted.outcome].severity != "step":
+            return self._n_forgotten if first_seq < self._forgotten_to else 0
+        return max(0, oldest_seq - first_seq)
+
+    def _held(self, end_seq: int) -> list[LogBlock]:
+        """The blocks up to there: a page may be made in a thread while the loop appends."""
+        return [block for block in list(self._blocks) if block.first_seq < end_seq]
 
     def _is_over(self, oldest: LogBlock) -> bool:
         if len(self._blocks) == 1:

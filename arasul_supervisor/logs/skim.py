@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.logs.lines import Splitter
+from arasul_supervisor.logs.lines import LINE_LIMIT_BYTES, Splitter
+from arasul_supervisor.logs.meaning.prefilter import is_candidate
 from arasul_supervisor.logs.meaning.screen import Between, screen
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def skim(spool: SpoolReader, beginning: bytes | None, end: int) -> Skimmed:
     :returns: the line that `end` lies in is among the others
     :raises OSError: the spool cannot be read
     """
-    splitter, kept, between = Splitter(), _Kept(), Between()
+    splitter, kept, between = Splitter(needs_whole=is_candidate), _Kept(), Between()
     if beginning is None:
         splitter.skip_line()
     else:
@@ -53,6 +54,16 @@ def skim(spool: SpoolReader, beginning: bytes | None, end: int) -> Skimmed:
             for index, match in screened.matches.items():
                 kept.add(lines[index] + b"\n", is_step=match.meaning.severity == "step")
     return Skimmed(kept.joined(), n_lines - kept.n_lines, between.is_private)
+
+
+def behind_line(spool: SpoolReader, position: int) -> tuple[int, bool]:
+    """The end of the line that a position lies in: another life that goes on there must not take its rest for a line.
+
+    :returns: the place behind its newline, and True; the position itself, and False, when that line is too long
+    """
+    start = max(spool.offset, position - LINE_LIMIT_BYTES)
+    newline = spool.peek(position - start, start=start).rfind(b"\n")
+    return (start + newline + 1, True) if newline >= 0 else (position, False)
 
 
 class _Kept:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from arasul_supervisor.logs.lines import Splitter
+from arasul_supervisor.logs.meaning.prefilter import is_candidate
 from arasul_supervisor.logs.spool import SpoolReader
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def written_to(path: Path, limit_bytes: int) -> tuple[bytes, bool]:
 
 def _lines_of(written: bytes, *, is_whole: bool) -> tuple[bytes, bool]:
     """The lines of a piece of a spool; its first is left out when it may lack its beginning."""
-    splitter = Splitter()
+    splitter = Splitter(needs_whole=is_candidate)
     if not is_whole:
         splitter.skip_line()
     return splitter.feed(written) + splitter.end(), is_whole

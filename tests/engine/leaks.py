@@ -91,7 +91,7 @@ def nothing_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
         if name.startswith(("os.", "io.")):
             function.can_block_predicate = _or_harmless(function.can_block_predicate)
         elif name.startswith("threading."):
-            # before 7.14 coverage takes a lock of its own, in Python, below whatever line of ours comes next
+            # before 7.17 coverage takes a lock of its own, in Python, below whatever line of ours comes next
             function.can_block_in("coverage/collector.py", "lock_data")
     detector.activate()
     try:

@@ -89,6 +89,12 @@ class LogGround:
             lag_limit_bytes=lag_limit_bytes,
             inotify=inotify,
         )
+        self._first_seq = self.log.lines(0).next
+
+    @property
+    def n_read(self) -> int:
+        """How many lines were read."""
+        return self.log.lines(0).next - self._first_seq
 
     def begin(self, generation: int, *, written: bytes = b"") -> Path:
         spool = self.spools.path_for(generation)

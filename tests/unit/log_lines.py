@@ -43,7 +43,7 @@ TELLING: Final = (
     ("bad_setting", 'error while handling environment variable "LLAMA_ARG_FIT_TARGET": stoull'),  # [34]
     ("bad_setting", 'error while handling argument "--cache-type-k": Unsupported cache type: nosuch'),  # [34]
     ("bad_setting", HEAD + r'"x" detail="error while handling argument \"--cache-type-k\": y" error=z'),
-    ("bad_setting", HEAD + f'"Load failed" model={BLOB} error="llama-server process has terminated: exit status 1: '
+    ("setting_unsuited", HEAD + f'"Load failed" model={BLOB} error="llama-server process has terminated: exit status 1: '
      'llama_init_from_model: K cache type q8_0 with block size 32 does not divide n_embd_head_k=16"'),  # [34]
     ("setting_ignored", "2026/11/23 07:39:30 config.go:51: WARN invalid port, using default port=99999 default=11434"),  # [34] [24]
     ("setting_ignored", "2026/11/23 07:39:30 config.go:265: WARN invalid environment variable, using default "
@@ -109,6 +109,8 @@ TELLING: Final = (
     ("disk_full", HEAD + '"c88366da3c1f part 3 attempt 0 failed: write /s: no space left on device, retrying in 1s"'),
     ("disk_full", HEAD + '"x" error="write /s: no space left on device"'),
     ("store_unwritable", HEAD + '"x" error="open /store/blobs/sha256-1: permission denied"'),
+    ("store_unwritable", HEAD + '"couldn\'t remove file \'/m/b\': remove /m/b: read-only file system"'),  # images.go:868
+    ("store_unwritable", HEAD + '"couldn\'t read dir \'/m\': open /m: permission denied"'),  # images.go:886
 
     # pulls
     ("pull_stalled", HEAD + '"c88366da3c1f part 0 stalled; retrying. If this persists, press ctrl-c to exit, then"'),  # [34] [24]
@@ -126,6 +128,8 @@ TELLING: Final = (
     ("runner_stuck", HEAD + '"llama-server unhealthy" error="server not responding"'),
     ("runner_asserted", "/src/ggml/src/ggml.c:3240: GGML_ASSERT(a->ne[2] == b->ne[0]) failed"),
     ("runner_asserted", "/src/ggml/src/ggml-cpu/ops.cpp:71: fatal error"),
+    ("runner_asserted", "/src/ggml/src/ggml-cuda/ggml-cuda.cu:2345: not implemented"),
+    ("runner_asserted", "GGML_ASSERT(n_inputs < GGML_SCHED_MAX_SPLIT_INPUTS) failed"),
     ("runner_asserted", "ollama: quants.c:292: quantize_row_q8_0: Assertion `k % QK8_0 == 0' failed."),  # [24]
     ("panic", "panic: runtime error: index out of range [0] with length 0"),  # [24]
     ("panic", "panic: runtime error: invalid memory address or nil pointer dereference"),  # [34]
@@ -181,6 +185,8 @@ SILENT: Final = (
     HEAD + '"aborting completion request due to client closing the connection"',
     HEAD + '"finished request signal received after model unloaded" modelPath=x',
     HEAD + '"Failed to acquire semaphore" error="x"',
+    HEAD + '"llama-server chat error" error="unexpected EOF in the template, line 3"',
+    HEAD + '"gemma4 tool call parsing failed" error=[redacted]',
     "srv  llama_server: this can be a security risk (cross-origin attacks)",
     "srv    send_error: task id = 0, error: request (18052 tokens) exceeds the available context size (2048 tokens)",
     "llama_model_loader: - kv   5: general.license str = panic: out of memory",

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from arasul_supervisor.api.health_rules import HealthInputs, Inventory, Now, judge_health
+from arasul_supervisor.api.health_rules import HealthInputs, Inventory, Now, judge_health, with_lost_runner
 from arasul_supervisor.logs.meaning.finding import Finding
-from arasul_supervisor.supervision.snapshot import Failure, Snapshot, State, Wanted
+from arasul_supervisor.supervision.snapshot import Failure, RunnerLoss, Snapshot, State, Wanted
 from arasul_supervisor.telemetry.gpu_check import GpuCheck
 
 NOW = Now(mono=1000.0, wall=1.7e9, uptime_s=50.0)
@@ -150,6 +150,15 @@ def test_the_errors_point_tells_outcome_and_count_and_how_many_others_there_are(
 
     assert (errors.outcome, errors.count, errors.age_s) == ("load_failed", 4, 3.0)
     assert errors.detail == "A model did not load. (4 times) (and 1 more)"
+
+
+@pytest.mark.parametrize(("ago_s", "outcomes"), [(10.5, 1), (90.0, 2)], ids=["that death", "an earlier one"])
+def test_a_runner_that_the_kernel_killed_is_told_once(ago_s: float, outcomes: int) -> None:
+    death = replace(found("error", ago_s=ago_s), outcome="runner_died")
+    loss = RunnerLoss("The kernel killed a model runner.", mono=990.0, at=1.7e9)
+
+    assert len(with_lost_runner((death,), loss)) == outcomes
+    assert with_lost_runner((death,), None) == (death,)
 
 
 def test_each_point_has_its_age() -> None:

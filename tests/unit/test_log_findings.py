@@ -43,6 +43,8 @@ UNREADABLE_B = (
 UNNAMED = HEAD + '"couldn\'t read model metadata" error=EOF'
 STALLED = HEAD + '"c88366da3c1f part 0 stalled; retrying. If this persists"'
 DOWNLOADING = HEAD + '"downloading c88366da3c1f in 1 450 KB part(s)"'
+FULL = HEAD + '"x" error="write /s: no space left on device"'
+NO_RUNNER = HEAD + '"failed to create server" model=x error="llama-server binary not found (checked: /x)"'
 IN_USE = "Error: listen tcp 127.0.0.1:11434: bind: address already in use"
 
 
@@ -170,6 +172,13 @@ def test_a_good_load_of_another_model_cures_nothing() -> None:
     assert not event.is_cured
 
 
+@pytest.mark.parametrize("line", [NO_RUNNER, "CUDA error: unknown error"])
+def test_what_lasts_as_long_as_the_engine_ends_with_a_good_load_where_that_disproves_it(line: str) -> None:
+    (event,) = findings_of([LOADING, line, LOADING, LOADED])
+
+    assert event.is_cured
+
+
 def test_what_befalls_again_is_no_longer_cured() -> None:
     (event,) = findings_of([LOADING, LOAD_FAILED, LOADING, LOADED, LOADING, LOAD_FAILED])
 
@@ -197,15 +206,32 @@ def test_lines_of_a_stack_join_the_event_before_them() -> None:
         pytest.param(
             [LOADING, ENDED, LOAD_FAILED], [None, None, "load_failed"], id="the end of a runner, then why"
         ),
+        pytest.param(
+            [LOADING, LOADED, NO_ANSWER_A, *[""] * 60, NO_LONGER, LOADING],
+            [None, None, "runner_died", None, None],
+            id="a death that a later request meets again",
+        ),
+        pytest.param(
+            [LOADING, LOADED, LOADING_B, LOADED, NO_ANSWER_A, *[""] * 60, NO_LONGER, LOADING_B],
+            [*[None] * 4, "runner_died", None, "runner_died"],
+            id="another's death, told once its model is named",
+        ),
+        pytest.param([FULL, *[""] * 60, FULL], ["disk_full", None], id="a disk that is still full"),
+        pytest.param([FULL, *[""] * 400, FULL], ["disk_full", "disk_full"], id="a disk that is full again"),
+        pytest.param(
+            [NO_RUNNER, LOADING, LOADED, NO_RUNNER],
+            ["runner_missing", None, None, "runner_missing"],
+            id="a runner that was put there and is gone again",
+        ),
     ],
 )
 def test_only_what_befell_anew_is_news(lines: list[str], news: list[str | None]) -> None:
     findings = Findings()
     told = [
         told.finding.outcome if told and told.is_news else None
-        for line in lines
+        for second, line in enumerate(lines)
         if (match := classify(line))
-        for told in (findings.add(match, mono=0.0, at=0.0, lines=(line,)),)
+        for told in (findings.add(match, mono=float(second), at=0.0, lines=(line,)),)
     ]
 
     assert told == news

@@ -6,6 +6,7 @@ import pytest
 
 from arasul_supervisor.logs.lines import CUT_MARK, Splitter, pieces
 from arasul_supervisor.logs.meaning.prefilter import is_candidate
+from arasul_supervisor.logs.meaning.screen import screen
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,19 @@ from arasul_supervisor.logs.meaning.prefilter import is_candidate
 def test_bytes_become_lines(written: bytes, lines: bytes) -> None:
     splitter = Splitter(limit_bytes=16)
     assert splitter.feed(written) == lines
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        (b"x: unparsed y output: Dear Bob,\rPRIVATE\nPRIVATE\nsrv  x: y\n", b"[redacted]\nsrv  x: y\n"),
+        (b"50%\rtoken=PRIVATE\rgone\n", b"50%\ntoken=[redacted]\ngone\n"),
+    ],
+)
+def test_a_carriage_return_uncovers_nothing_private(written: bytes, shown: bytes) -> None:
+    lines = screen(Splitter(needs_whole=is_candidate).feed(written)).data
+    assert b"PRIVATE" not in lines
+    assert lines.endswith(shown)
 
 
 def test_a_line_that_never_ends_takes_bounded_memory_and_is_counted_once() -> None:

@@ -65,7 +65,7 @@ EVENTS = {
         "gguf_empty": "model_damaged",
         "gguf_random_bytes": "model_damaged",
         "gguf_without_block_count": "model_damaged",
-        "kv_cache_type_impossible": "bad_setting",
+        "kv_cache_type_impossible": "setting_unsuited",
         "kv_cache_type_unknown": "bad_setting",
         "llama_arg_unparsable": "bad_setting discovery_failed",
         "llama_server_crashes_in_discovery": "discovery_failed",

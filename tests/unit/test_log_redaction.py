@@ -51,6 +51,33 @@ PRIVATE = [
         '"https://h/b?[redacted]" x',
         id="as JSON",
     ),
+    pytest.param(
+        f'{TIME} level=WARN source=gemma4.go:329 msg="gemma4 tool call parsing failed" error="x SECRET" content=SECRET',
+        'parsing failed" [redacted]',
+        id="a tool call that was not understood",
+    ),
+    pytest.param(
+        f'{TIME} level=ERROR source=x.go:1 msg="harmony parser: missing role in header" header="SECRET no space left"',
+        'header" [redacted]',
+        id="a message's header",
+    ),
+    pytest.param(
+        f'{TIME} level=WARN source=x.go:1 msg="glimmer parser recovered stray token" name=SECRET',
+        'token" [redacted]',
+        id="a tool's name",
+    ),
+    pytest.param(
+        f'{TIME} level=WARN source=x.go:1 msg="of a fork" n=1 content="SECRET mkdir /a: permission denied"',
+        "n=1 content=[redacted]",
+        id="content by any message",
+    ),
+    pytest.param("Cookie: session=SECRET; b=SECRET", "Cookie: [redacted]", id="a request that gin prints"),
+    pytest.param("https://h/x?key=SECRET&b=1", "?key=[redacted]&b=1", id="a key in a query"),
+    pytest.param('authtoken=SECRET pwd="SECRET x"', "authtoken=[redacted] pwd=[redacted]", id="other names"),
+    pytest.param(
+        '"GET /authorization: basic' + " " * 9 + 'SECRET"', "basic" + " " * 9 + "[redacted]", id="many blanks"
+    ),
+    pytest.param("Authorization:" + " " * 9 + "SECRET", " [redacted]", id="many blanks without a scheme"),
     pytest.param('Parsed message: {"content":"SECRET"}', "Parsed message: [redacted]", id="a parsed message"),
     pytest.param(
         f'{TIME} level=TRACE source=x.go:1 msg=encoded string="SECRET x" ids="[1]"', "msg=enc", id="trace"
@@ -154,10 +181,27 @@ def test_a_block_without_anything_private_is_passed_on_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["a://", "a://@", "_proxy:", 'api_key="', "authorization: ", "error loading model: ", ": x"]
+    "word",
+    ["a://", "a://@", "_proxy:", 'api_key="', "authorization: ", "error loading model: ", ": x", "a://b?c="],
 )
 def test_a_hostile_line_costs_no_more_than_its_length(word: str) -> None:
     line = ("foo: CUDA error: " + word * 20_000)[:65_535] + "\n"
     began_s = time.process_time()
     screen(line.encode())
     assert time.process_time() - began_s < 1.0  # a quadratic pattern takes 2 to 5 s
+
+
+@pytest.mark.parametrize("gap", [" ", "\t", ":", " :", '"', "\\", "(", "? "])
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("/authorization: basic", "authorization", "bearer", "api_key", "token=", "Cookie:", "prompt="),
+        *("http_proxy=", "https://a", "https://a?b=", "sig=", "Parsed message:"),
+        f'{TIME} level=INFO source=x.go:1 msg="parser',
+    ],
+)
+def test_a_run_of_blanks_behind_a_secrets_name_costs_no_more_than_its_length(word: str, gap: str) -> None:
+    line = word + (gap * 60_000)[:60_000] + '"\n'
+    began_s = time.process_time()
+    screen(line.encode())
+    assert time.process_time() - began_s < 1.0  # the clients of Ollama write such lines into its access log

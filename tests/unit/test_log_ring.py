@@ -38,6 +38,18 @@ def test_a_seq_of_an_earlier_life_begins_anew() -> None:
     assert (texts(page), page.next, page.dropped) == (["a", "b"], 2, 0)
 
 
+def test_a_seq_of_an_earlier_life_that_was_shorter_begins_anew_too() -> None:
+    page = ring_of(["a"], ["b"], first_seq=1000).since(7, 9, ALL)
+    assert (texts(page), page.next, page.dropped) == (["a", "b"], 1002, 0)
+
+
+def test_a_line_that_comes_while_a_page_is_made_stands_on_the_next_one() -> None:
+    ring = ring_of(["a"])
+    seen_before = ring.next_seq
+    ring.append(LogBlock(1, 1.0, 1, b"b\n", 1, {}))
+    assert [block.first_seq for block in ring._held(seen_before)] == [0]
+
+
 def test_an_instant_gives_the_lines_from_there_on() -> None:
     page = ring_of(["a"], ["b"], ["c"]).since(101.0, 9, ALL)  # the n-th block is of 100 + n
     assert texts(page) == ["b", "c"]
@@ -73,11 +85,21 @@ def test_lines_with_an_outcome_outlive_a_flood() -> None:
     assert texts(ring.since(1, 9, told)) == ["panic: 2"]
     assert ring.since(0, 1, told).next == 1
     assert ring.latest(9, LineFilter(outcome="panic", generation=2)).lines == ()
+    assert ring.since(0, 9, told).dropped == 0
+    assert ring.since(0, 9, ALL).dropped > 0
+
+
+def test_lines_with_an_outcome_that_are_gone_are_counted_where_they_are_missing() -> None:
+    ring = ring_of(*[[f"panic: {n}"] for n in range(502)], limit_lines=1)
+    told = LineFilter(outcome="panic")
+    first = ring.since(0, 9, told)
+    assert (first.dropped, first.lines[0].text) == (1, "panic: 1")
+    assert ring.since(1, 9, told).dropped == 0
 
 
 def test_a_line_that_leaves_the_blocks_while_a_page_is_made_is_told_once() -> None:
     ring = ring_of(["panic: 1"], ["panic: 2"], limit_lines=2)
-    held = ring._held()
+    held = ring._held(ring.next_seq)
     ring.append(LogBlock(2, 1.0, 1, b"raw\nraw\n", 2, {}))
     assert ring._older(LineFilter(outcome="panic"), held) == []
 
@@ -94,8 +116,10 @@ def test_a_reason_that_waits_for_its_verdict_tells_of_nothing() -> None:
     assert [(line.level, line.outcome) for line in ring.latest(9, ALL).lines] == [("info", None)]
 
 
-def ring_of(*blocks: list[str], limit_lines: int = 100, limit_bytes: int = 10_000) -> Ring:
-    ring = Ring(limit_lines=limit_lines, limit_bytes=limit_bytes)
+def ring_of(
+    *blocks: list[str], limit_lines: int = 100, limit_bytes: int = 10_000, first_seq: int = 0
+) -> Ring:
+    ring = Ring(limit_lines=limit_lines, limit_bytes=limit_bytes, first_seq=first_seq)
     for number, lines in enumerate(blocks):
         matches = {index: match for index, line in enumerate(lines) if (match := classify(line))}
         data = "".join(f"{line}\n" for line in lines).encode()

@@ -68,17 +68,18 @@ class Findings:
         self._latest: Key | None = None
         self._killed_mono = -math.inf
         self._deaths_to_come = 0
+        self._is_untold = False  # a death whose model is not known yet
 
     def add(self, match: Match, *, mono: float, at: float, lines: tuple[str, ...]) -> Told | None:
         """Takes one line in, with those that belong to it.
 
-        :returns: the event that it tells of; None for a step, a reason that waits, or what counts for nothing
+        :returns: the event that it tells of; None for a reason that waits, what counts for nothing, and a step, unless
+            that names the model of a death met before
         """
         self._latest = None
         meaning = match.meaning
         if meaning.severity == "step":
-            self._step(match)
-            return None
+            return self._step(match)
         if meaning.is_start and "listening" in self.marks:
             return None  # a model's own text, printed raw
         said = Finding(
@@ -117,8 +118,9 @@ class Findings:
         """All that befell, the latest first."""
         return tuple(sorted(self._found.values(), key=lambda finding: finding.last_mono, reverse=True))
 
-    def _step(self, match: Match) -> None:
+    def _step(self, match: Match) -> Told | None:
         self.marks.add(match.outcome)
+        told = None
         if match.outcome == "loading":
             model = self._loading = match.fields["model"]
             self._model_at = {**dict(list(self._model_at.items())[-KEPT_PORTS:]), match.fields["port"]: model}
@@ -126,8 +128,10 @@ class Findings:
             nameless = self._episodes.pop(None, None)
             if nameless and model in self._episodes:
                 self._withdraw(nameless)  # the same death, met by the request that loads the model anew
-            else:
+            elif nameless:
                 self._close(nameless)
+                told = self._found.get(nameless.key) if self._is_untold else None
+            self._is_untold = False
             self._close(self._episodes.pop(model, None))
         elif match.outcome == "loaded":
             self._reason = None
@@ -138,6 +142,7 @@ class Findings:
         elif match.outcome == "downloading":
             blob = match.fields["blob"]
             self._open_pulls = {key for key in self._open_pulls if key[1] != blob}
+        return Told(told, is_news=True) if told else None
 
     def _subject_of(self, match: Match) -> str | None:
         if match.meaning.scope == "run":
@@ -156,6 +161,11 @@ class Findings:
                 self._reason = self._loading = None
                 return None
             episode, is_news = self._open(said), True
+            if subject is None and said.outcome == "runner_died" and self._episodes:
+                is_news, self._is_untold = (
+                    False,
+                    True,
+                )  # told already, if the model loaded next is one of these
         elif says_more(said, known):
             self._withdraw(episode)
             episode, is_news = self._open(in_other_words(known, said)), True
@@ -234,7 +244,8 @@ class Findings:
     def _alone(self, said: Finding) -> Told:
         key = (said.outcome, said.subject)
         scope, known = OUTCOMES[said.outcome].scope, self._found.get(key)
-        if known and (scope == "engine" or key in self._open_pulls):
+        is_one = scope == "engine" or key in self._open_pulls
+        if known and is_one and known.counts_at(said.last_mono):  # else it had ended, and has come back
             self._found[key] = replace(known, last_mono=said.last_mono, last_at=said.last_at)
             return Told(self._found[key], is_news=False)
         if scope == "pull":

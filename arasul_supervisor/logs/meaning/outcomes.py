@@ -64,14 +64,15 @@ _TABLE: Final = (
     Outcome("start_failed",        "error",   is_start=True),
     Outcome("bad_setting",         "error",   "run",    ENGINE_LIFE_S,  is_cured=True),
     Outcome("setting_ignored",     "warning", "engine", ENGINE_LIFE_S),
-    Outcome("runner_missing",      "error",   "engine", ENGINE_LIFE_S),
+    Outcome("setting_unsuited",    "error",   "run",    A_WHILE_S,      is_cured=True),  # for that model
+    Outcome("runner_missing",      "error",   "engine", ENGINE_LIFE_S,  is_cured=True),
 
     # the GPU: looked for once, at the engine's start
     Outcome("discovery_failed",    "warning", "engine", ENGINE_LIFE_S),
     Outcome("cpu_fallback",        "info"),     # as running_on_cpu
     Outcome("gpu_no_access",       "error",   "engine", ENGINE_LIFE_S),
     Outcome("gpu_driver",          "error",   "engine", ENGINE_LIFE_S),
-    Outcome("gpu_lost",            "error",   "run",    ENGINE_LIFE_S),
+    Outcome("gpu_lost",            "error",   "run",    ENGINE_LIFE_S,  is_cured=True),
     Outcome("gpu_fault",           "error",   "run"),
     Outcome("gpu_unreadable",      "info",    "line"),
 

@@ -19,7 +19,8 @@ GATES: Final = tuple(
     for gate in (
         rb"r(?=ror"  # Error: · error= · CUDA error · fatal error · error loading model · triggering error:
         rb"|y(?:(?<=out of memory)|(?<=insufficient memory)"
-        rb"|(?<=enough memory)|(?<=more system memory)|(?<=refresh free memory))"
+        rb"|(?<=enough memory)|(?<=more system memory)|(?<=refresh free memory)|(?<=not a directory))"
+        rb"|mission denied|ead-only file|[ :\"](?<=parser.)|=(?<= header=)"
         rb"|y manager not supp"  # Memory Manager Not supported
         rb"|ted in \d"  # started in 0.25 seconds
         rb"|unning\"? sys="  # no longer running sys=
@@ -32,12 +33,13 @@ GATES: Final = tuple(
         rb"|e(?:dential|(?<=signature))=)",  # x-amz-credential=, x-amz-signature=
         rb"f(?=ail|ormat: '|pe: float|ault(?<=using default)|_[a-z0-9]{16})",  # failed, failure · hf_<token>
         rb"c(?=onnection closed b|uda device|tion(?<=illegal instruction)|: (?<=panic: )| recovered|ompute\" id="
+        rb"|(?:u|pp)?:\d+: not|ontent=|tion=(?<= action=)"  # ggml-cuda.cu:2345: not implemented
         rb"|ate(?<=unable to allocate))",
         rb"w(?=atchdog timed out|nloading [0-9a-f]{12} in|(?:or)?d" + VALUE + rb")",  # password:, passwd=
         # cudaSetDevice err: · driver is too old · Listening on … (version · SIGSEGV: segmentation · level=TRACE
-        rb"v(?=ice err: |er (?:is )?too old|ersion \d|: segm|el=trace|el=debug-)",
+        rb"v(?=ice err: |er (?:is )?too old|ersion \d|: segm|el=trace|el=debug-|ice(?<=left on device))",
         rb"5(?=03 \|)",
-        rb"k(?=e[ny]" + VALUE + rb"(?! \d+ '))",  # token=, api_key: but not BOS token = 1 '<s>'
+        rb"k(?=ie:|e[ny]" + VALUE + rb"(?! \d+ '))",  # cookie: · token=, api_key: but not BOS token = 1 '<s>'
     )
 )
 RARE: Final = (  # what begins with a character that most blocks have nowhere, or only in few lines

@@ -72,12 +72,12 @@ class Reading:
             matches = {}
             for index, match in screened.matches.items():
                 told = found.add(match, mono=mono, at=at, lines=screened.lines[index])
-                if told:
-                    matches[index] = replace(match, outcome=told.finding.outcome, waits=False)
-                    if told.is_news and told.finding.severity in ("warning", "error"):
-                        self._tell_once(generation, told.finding)
-                elif match.meaning.severity == "step":
+                if told and told.is_news and told.finding.severity in ("warning", "error"):
+                    self._tell_once(generation, told.finding)
+                if match.meaning.severity == "step":
                     matches[index] = match
+                elif told:
+                    matches[index] = replace(match, outcome=told.finding.outcome, waits=False)
             screened = replace(screened, matches=matches)  # a line is shown as what it was found to tell
         return screened
 

@@ -16,6 +16,11 @@ QUERY: Final = (  # of an address; \u0026 is how Go's JSON writes the & in it
     r"((?<=\w)://(?:(?!://)[^\s\"\\?])*\?)(?=[^\s\"\\]{1,64}=)(?!\[redacted)(?:\\u[0-9a-f]{4}|[^\s\"\\])+"
 )
 SLOG_MSG: Final = r'^time=\S+ level=(?:TRACE|DEBUG-\d+) source=\S+ msg=(?:"(?:\\.|[^"\\])*"|[^\s"]\S*)'
+# Ollama's parsers of tool calls and channels, of 0.34.4 and of its forks: what they cannot read they print.
+MODEL_SAID: Final = (
+    r'^time=\S+ level=\S+ source=\S+ msg="[^"]*(?:\bparser\b|parsing failed|call flush on done failed)[^"]*"'
+)
+MODEL_TEXTS: Final = ("content", "header", "action")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,12 @@ SECRETS: Final = (
     Secret("parsed message:", re.compile(r"^((?:[^\n:]{0,80}: )?Parsed message: ).*", re.DOTALL)),
     # time=… level=TRACE source=… msg="encoded" string="<prompt>" ids=[…]
     *(Secret(word, re.compile(rf"({SLOG_MSG} ).+", re.DOTALL)) for word in ("level=trace", "level=debug-")),
+    # level=WARN source=gemma4.go:329 msg="gemma4 tool call parsing failed" error=… content="<what the model said>"
+    *(
+        Secret(word, re.compile(rf"({MODEL_SAID} ).+", re.DOTALL))
+        for word in ("parsing failed", "flush on", "parser")
+    ),
+    *(Secret(f" {key}=", re.compile(rf"(^time=\S+ level=.*? {key}=).+", re.DOTALL)) for key in MODEL_TEXTS),
     # ≤ 0.29 at OLLAMA_DEBUG: msg="chat request" images=0 prompt="…"; a number is a count of tokens
     Secret("prompt=", re.compile(r"(\bprompt=)(?!\d+(?:\s|$))(?:\"(?:\\.|[^\"\\])*\"?\S*|\S+)")),
     # env="map[… HTTPS_PROXY:http://user:PASSWORD@host:3128 …]"; Go takes a proxy without a scheme too
@@ -50,7 +61,9 @@ SECRETS: Final = (
     Secret(
         "authorization",
         re.compile(
-            rf"(authorization\W{{1,4}}(?:{SCHEME}\s+)?)(?!\W*redacted\b|\W*{SCHEME}\s+\[redacted)[^\s\"',}}\]]+",
+            # each (?=(?P<…>…))(?P=…) takes its run once for all: giving back blanks one by one, it were quadratic
+            r"(authorization(?=(?P<gap>\W+))(?P=gap)"
+            rf"(?=(?P<scheme>(?:{SCHEME}\s+)?))(?P=scheme))(?!redacted\b|\[redacted)[^\s\"',}}\]]+",
             re.IGNORECASE,
         ),
     ),
@@ -65,9 +78,10 @@ SECRETS: Final = (
             ),
         )
         for word, name in (
-            ("key", r"(?:api|access|secret)[_-]?key"),
-            ("token", r"(?<![a-z0-9])token"),
+            ("key", r"(?:(?:api|access|secret)[_-]?|[?&])key"),
+            ("token", r"(?<![a-z0-9])(?:auth)?token"),
             ("passw", r"passw(?:or)?d"),
+            ("pwd", r"pwd"),
             ("secret", r"secret"),
         )
     ),
@@ -76,6 +90,8 @@ SECRETS: Final = (
     Secret("x-amz-", re.compile(r"(x-amz-(?:credential|signature|security-token)=)[^&\s\"]+", re.IGNORECASE)),
     *(Secret(word, re.compile(QUERY)) for word in ("signature=", "sig=", "verify=")),
     Secret("hf_", re.compile(r"(\bhf_)[A-Za-z0-9]{16,}")),
+    # of the request that gin prints after a panic
+    Secret("cookie:", re.compile(r"(cookie:\s*)(?![\s\[]).+", re.IGNORECASE | re.DOTALL)),
 )
 PRIVATE_BLOCK_START: Final = re.compile(
     r"^[^\n:]{0,80}: (?:unparsed [^\n:]{0,60} output: |full .{0,60} output triggering error:)"

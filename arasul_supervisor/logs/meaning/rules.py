@@ -48,6 +48,7 @@ NO_SPACE: Final = "no space left on device"
 DISK_FULL: Final = "The disk of the model store is full. Free space there."
 CLIENT_LEFT: Final = "A client left while its model was being loaded."
 DIED: Final = "A model runner died ({signal}); the next request starts another."
+ASSERTED: Final = "A model runner met a fault of its own ({what}) and ended."
 TOO_LARGE: Final = (
     "A model did not fit into memory. "
     "Unload others, take a smaller model or quantisation, or a shorter context."
@@ -92,7 +93,7 @@ SLOG_RULES: Final = (
     # settings
     _rule("bad_setting", r'.*error while handling (?:environment variable|argument) \\?"(?P<name>[^"\\]+)',
           NOT_UNDERSTOOD),
-    _rule("bad_setting", rf'{LOAD_FAILED}.*[KV] cache type (?P<type>\w+) (?P<why>[^"\\]+)',
+    _rule("setting_unsuited", rf'{LOAD_FAILED}.*[KV] cache type (?P<type>\w+) (?P<why>[^"\\]+)',
           "OLLAMA_KV_CACHE_TYPE={type} does not suit this model ({why}); take another, or none."),
     _rule("setting_ignored", r'"invalid environment variable, using default"(?P<what> key=(?P<name>\w+).*)', IGNORED),
     _rule("setting_ignored", r'"?invalid port, using default"?(?P<what>.*)', IGNORED),
@@ -104,7 +105,7 @@ SLOG_RULES: Final = (
     _rule("pull_stalled", r'"(?P<blob>[0-9a-f]{12}) part \d+ stalled; retrying',
           "A download stood still ({blob}); Ollama asks for that part again."),
     _rule("pull_retried", r'"(?P<blob>[0-9a-f]{12}) part \d+ attempt \d+ failed: (?P<why>.*), retrying in',
-          "A part of a download failed ({blob}: {why}); Ollama tries again."),
+          "A part of a download or upload failed ({blob}: {why}); Ollama tries again."),
     _rule("registry_unreachable", r'"request failed: (?P<why>(?:\\.|[^"\\])+)',
           "A registry could not be reached: {why}"),
     _rule("store_unwritable",
@@ -147,7 +148,7 @@ SLOG_RULES: Final = (
     _rule("runner_died", rf'"{RUNNER} terminated" error="?(?P<why>[^"\n]+)',
           "A model runner ended: {why}; the next request starts another.", waits=True),
     _rule("runner_died", r'"(?:llama-server (?:completion|chat) error|post predict)"'
-          r"(?=.*(?:EOF|connection (?:reset|refused)|broken pipe))(?:.*?127\.0\.0\.1:(?P<port>\d+))?",
+          r'(?=.*(?:EOF|connection (?:reset|refused)[^"]*|broken pipe)"?\s*$)(?:.*?127\.0\.0\.1:(?P<port>\d+))?',
           "A model runner died while it answered; that request failed."),
     _rule("runner_stuck", rf'"{RUNNER} unhealthy" error="server not responding',
           "A model runner does not answer; Ollama replaces it when it is not busy."),
@@ -215,10 +216,9 @@ RAW_RULES: Final = (
           rf"{FUNCTION}error loading model: (?:.*: )?unknown model architecture: '(?P<name>[^']*)'",
           "The engine does not know the model architecture {name}. Update Ollama.", waits=True),
     _rule("model_damaged", rf"{FUNCTION}error (?:loading model: |reading tensor)(?P<why>.*)", DAMAGED, waits=True),
-    _rule("runner_asserted", r"\S+: \S+:\d+: \S+: (?P<what>Assertion `.*' failed)",  # glibc's assert
-          "A model runner met a fault of its own ({what}) and ended."),
-    _rule("runner_asserted", r"\S+:\d+: (?P<what>GGML_ASSERT\(.*\) failed|fatal error|not implemented.*)",
-          "A model runner met a fault of its own ({what}) and ended."),
+    _rule("runner_asserted", r"\S+: \S+:\d+: \S+: (?P<what>Assertion `.*' failed)", ASSERTED),  # glibc's assert
+    _rule("runner_asserted", r"\S+:\d+: (?P<what>fatal error|not implemented.*)", ASSERTED),
+    _rule("runner_asserted", r"(?:\S+:\d+: )?(?P<what>GGML_ASSERT\(.*\) failed)", ASSERTED),
 
     # requests
     _rule("bad_output", r"common_chat_peg_parse: unparsed ",
