@@ -14,9 +14,10 @@ LINES = st.sampled_from([*(line for _, line in (*TELLING, *WAITING)), *SILENT])
 # fmt: off
 WORDS = st.sampled_from([
     "", "", " ", "=", ":", '"', "\\", "\u00a0", "[", "1 '<s>'", "abcdefgh", "12ab", "a:b@h", "://", "@",
-    "https://h/b?", "&sig=", "?verify=", "Policy=x&Signature=",
+    "https://h/b?", "&sig=", "sv=2024-", "?verify=", "Policy=x&Signature=",
     "token", "TOKEN = ", "api_key", "secret", "password", "passwd", "Authorization", "Bearer ",
     "hf_abcdefghijklmnopqrst", "x-amz-credential=", "X-Amz-Signature=", "x-amz-security-token=", "_proxy=",
+    " content=", " header=", " action=", "parsing failed", "token in ATEM", "Cookie: ",
     "prompt=", "Parsed message: ", "unparsed x output: ", "time=1 level=TRACE source=a msg=b ",
     "time=1 level=DEBUG-4 source=a msg=b ", "error", "Error: ", "failed to allocate", "unable to allocate",
     "out of memory", "not enough memory", "f: ", "panic: ", "panic recovered", 'running" sys=9', "503 |",

@@ -58,12 +58,13 @@ PRIVATE = [
     ),
     pytest.param(
         f'{TIME} level=ERROR source=x.go:1 msg="harmony parser: missing role in header" header="SECRET no space left"',
-        'header" [redacted]',
+        'header" header=[redacted]',
         id="a message's header",
     ),
     pytest.param(
-        f'{TIME} level=WARN source=x.go:1 msg="glimmer parser recovered stray token" name=SECRET',
-        'token" [redacted]',
+        f'{TIME} level=WARN source=x.go:1 msg="glimmer parser recovered stray message '
+        'boundary token in ATEM invoke name" name=SECRET',
+        'name" [redacted]',
         id="a tool's name",
     ),
     pytest.param(

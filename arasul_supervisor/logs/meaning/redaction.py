@@ -12,13 +12,13 @@ from typing import Final
 REDACTED: Final = "[redacted]"
 
 SCHEME: Final = r"(?:bearer|basic|digest|token)"
-QUERY: Final = (  # of an address; \u0026 is how Go's JSON writes the & in it
-    r"((?<=\w)://(?:(?!://)[^\s\"\\?])*\?)(?=[^\s\"\\]{1,64}=)(?!\[redacted)(?:\\u[0-9a-f]{4}|[^\s\"\\])+"
-)
+QUERY: Final = r"(?!\[redacted)(?:\\u[0-9a-f]{4}|[^\s\"\\])+"  # \u0026 is how Go's JSON writes the & in it
+BEFORE_QUERY: Final = r"((?<=\w)://(?:(?!://)[^\s\"\\?])*\?)"
 SLOG_MSG: Final = r'^time=\S+ level=(?:TRACE|DEBUG-\d+) source=\S+ msg=(?:"(?:\\.|[^"\\])*"|[^\s"]\S*)'
 # Ollama's parsers of tool calls and channels, of 0.34.4 and of its forks: what they cannot read they print.
 MODEL_SAID: Final = (
-    r'^time=\S+ level=\S+ source=\S+ msg="[^"]*(?:\bparser\b|parsing failed|call flush on done failed)[^"]*"'
+    r'^time=\S+ level=\S+ source=\S+ msg="[^"]*'
+    r'(?:parsing failed|call flush on done failed|token in ATEM)[^"]*"'
 )
 MODEL_TEXTS: Final = ("content", "header", "action")
 
@@ -35,22 +35,6 @@ class Secret:
 
 
 SECRETS: Final = (
-    # common_chat_peg_parse: unparsed peg-native output: <what the model said, over several raw lines>
-    Secret("unparsed", re.compile(r"^([^\n:]{0,80}: unparsed [^\n:]{0,60} output: ).*", re.DOTALL)),
-    # common_chat_peg_parse: full peg-native output triggering error: / Parsed message: {"role":…
-    Secret(
-        "triggering error:",
-        re.compile(r"^([^\n:]{0,80}: full .{0,60} output triggering error:).*", re.DOTALL),
-    ),
-    Secret("parsed message:", re.compile(r"^((?:[^\n:]{0,80}: )?Parsed message: ).*", re.DOTALL)),
-    # time=… level=TRACE source=… msg="encoded" string="<prompt>" ids=[…]
-    *(Secret(word, re.compile(rf"({SLOG_MSG} ).+", re.DOTALL)) for word in ("level=trace", "level=debug-")),
-    # level=WARN source=gemma4.go:329 msg="gemma4 tool call parsing failed" error=… content="<what the model said>"
-    *(
-        Secret(word, re.compile(rf"({MODEL_SAID} ).+", re.DOTALL))
-        for word in ("parsing failed", "flush on", "parser")
-    ),
-    *(Secret(f" {key}=", re.compile(rf"(^time=\S+ level=.*? {key}=).+", re.DOTALL)) for key in MODEL_TEXTS),
     # ≤ 0.29 at OLLAMA_DEBUG: msg="chat request" images=0 prompt="…"; a number is a count of tokens
     Secret("prompt=", re.compile(r"(\bprompt=)(?!\d+(?:\s|$))(?:\"(?:\\.|[^\"\\])*\"?\S*|\S+)")),
     # env="map[… HTTPS_PROXY:http://user:PASSWORD@host:3128 …]"; Go takes a proxy without a scheme too
@@ -86,12 +70,30 @@ SECRETS: Final = (
         )
     ),
     # https://…?X-Amz-Signature=…: the address of a blob is a key to it for a while. AWS, CloudFront and Google say
-    # signature=, Azure sig= (beside sv=), Cloudflare verify=.
+    # signature=, Cloudflare verify=, Azure sig= beside sv=2024-11-04.
     Secret("x-amz-", re.compile(r"(x-amz-(?:credential|signature|security-token)=)[^&\s\"]+", re.IGNORECASE)),
-    *(Secret(word, re.compile(QUERY)) for word in ("signature=", "sig=", "verify=")),
+    *(Secret(word, re.compile(BEFORE_QUERY + QUERY)) for word in ("signature=", "verify=")),
+    Secret("sv=", re.compile(BEFORE_QUERY + r"(?=[^\s\"\\]{0,200}?\bsv=\d{4}-)" + QUERY)),
     Secret("hf_", re.compile(r"(\bhf_)[A-Za-z0-9]{16,}")),
     # of the request that gin prints after a panic
     Secret("cookie:", re.compile(r"(cookie:\s*)(?![\s\[]).+", re.IGNORECASE | re.DOTALL)),
+    # from here on to the end of the line; after the others, which may uncover how these begin
+    # common_chat_peg_parse: unparsed peg-native output: <what the model said, over several raw lines>
+    Secret("unparsed", re.compile(r"^([^\n:]{0,80}: unparsed [^\n:]{0,60} output: ).*", re.DOTALL)),
+    # common_chat_peg_parse: full peg-native output triggering error: / Parsed message: {"role":…
+    Secret(
+        "triggering error:",
+        re.compile(r"^([^\n:]{0,80}: full .{0,60} output triggering error:).*", re.DOTALL),
+    ),
+    Secret("parsed message:", re.compile(r"^((?:[^\n:]{0,80}: )?Parsed message: ).*", re.DOTALL)),
+    # time=… level=TRACE source=… msg="encoded" string="<prompt>" ids=[…]
+    *(Secret(word, re.compile(rf"({SLOG_MSG} ).+", re.DOTALL)) for word in ("level=trace", "level=debug-")),
+    # level=WARN source=gemma4.go:329 msg="gemma4 tool call parsing failed" error=… content="<what the model said>"
+    *(
+        Secret(word, re.compile(rf"({MODEL_SAID} ).+", re.DOTALL))
+        for word in ("parsing failed", "flush on", "atem")
+    ),
+    *(Secret(f" {key}=", re.compile(rf"(^time=\S+ level=.*? {key}=).+", re.DOTALL)) for key in MODEL_TEXTS),
 )
 PRIVATE_BLOCK_START: Final = re.compile(
     r"^[^\n:]{0,80}: (?:unparsed [^\n:]{0,60} output: |full .{0,60} output triggering error:)"
