@@ -17,20 +17,20 @@ VALUE: Final = rb"[^\w\n]*[=:]"  # what follows a word that names a secret
 GATES: Final = tuple(
     re.compile(gate).search
     for gate in (
-        rb"r(?=ror"  # Error: · error= · CUDA error · fatal error · error loading model · triggering error:
-        rb"|y(?:(?<=out of memory)|(?<=insufficient memory)"
-        rb"|(?<=enough memory)|(?<=more system memory)|(?<=refresh free memory)|(?<=not a directory))"
-        rb"|mission denied|ead-only file|=(?<= header=)"
-        rb"|y manager not supp"  # Memory Manager Not supported
-        rb"|ted in \d"  # started in 0.25 seconds
-        rb"|unning\"? sys="  # no longer running sys=
-        rb"|ing loaded"  # expiring loaded models
+        # The words of a letter are gathered by the next one, which the engine of `re` tells apart cheaply.
+        rb"r(?=o(?:r"  # Error: · error= · CUDA error · fatal error · error loading model · triggering error:
+        rb"|mpt=|pping integ)"  # prompt= · dropping integrated GPU
+        rb"|e(?:ad-only file|trying\.|t(?<=secret)" + VALUE + rb"|r(?<=bearer)[^\w\n]"
+        rb"|(?:dential|(?<=signature))=)"  # x-amz-credential=, x-amz-signature=
+        rb"|y(?:(?<=out of memory)|(?<=insufficient memory)|(?<=enough memory)|(?<=more system memory)"
+        rb"|(?<=refresh free memory)|(?<=not a directory)| manager not supp)"
+        rb"|i(?:ng loaded|zation[^\w\n])"  # expiring loaded models · authorization:
+        rb"|sed (?:message: |(?<=unparsed ))"
+        rb"|mission denied"
+        rb"|t(?:ed in \d|: abort)"  # started in 0.25 seconds · SIGABRT: abort
+        rb"|u(?:nning\"? sys=|ncating input)"  # no longer running sys=
         rb"|\" cmd="  # starting llama-server" cmd=
-        rb"|opping integ|uncating input|etrying\.|t: abort|ap: trace"  # dropping integrated GPU … SIGTRAP: trace
-        rb"| unhealthy"
-        rb"|ompt=|sed message: |sed (?<=unparsed )"
-        rb"|et(?<=secret)" + VALUE + rb"|(?:ization|er(?<=bearer))[^\w\n]"
-        rb"|e(?:dential|(?<=signature))=)",  # x-amz-credential=, x-amz-signature=
+        rb"|ap: trace| unhealthy|=(?<= header=))",
         rb"f(?=ail|ormat: '|pe: float|ault(?<=using default)|y=|_[a-z0-9]{16})",  # failed · verify= · hf_<token>
         rb"c(?=onnection closed b|uda device|tion(?<=illegal instruction)|: (?<=panic: )| recovered|ompute\" id="
         rb"|u:\d+: not|pp:\d+: not|:\d+: not|ontent=|tion=(?<= action=)"  # ggml-cuda.cu:2345: not implemented

@@ -69,6 +69,9 @@ CUDA_REFUSED: Final = (
 # Lines of Ollama's own logger, from behind `msg=` on:
 #   time=2026-11-23T07:32:48.871Z level=INFO source=sched.go:511 msg="Load failed" model=… error="…"
 SLOG_RULES: Final = (
+    # steps of a healthy life, at the top for there are the most of them
+    _rule("loading", r'"starting (?:llama-server|runner)" cmd=.*? --model (?P<model>\S+) --port (?P<port>\d+)'),
+    _rule("loaded", rf'"{RUNNER} started in (?P<seconds>[\d.]+) seconds'),
     _rule("listening", r'"Listening on (?P<address>\S+) \(version'),
 
     # GPU discovery, once at server start: what is missed then stays missed
@@ -113,8 +116,6 @@ SLOG_RULES: Final = (
           "Ollama cannot use {path}: {why}. Give its user the right to read and write there."),
 
     # loads: how one begins and what comes of it
-    _rule("loading", r'"starting (?:llama-server|runner)" cmd=.*? --model (?P<model>\S+) --port (?P<port>\d+)'),
-    _rule("loaded", rf'"{RUNNER} started in (?P<seconds>[\d.]+) seconds'),
     _rule("load_abandoned", r'"client connection closed before (?:llama-server|server) finished loading', CLIENT_LEFT),
     _rule("load_abandoned", r'"do load request" error=.*context canceled"?\s*$', CLIENT_LEFT),
     _rule("load_abandoned", rf'{LOAD_FAILED}(?=.*context canceled"?\s*$){MODEL}', CLIENT_LEFT),
