@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,8 @@ settings.load_profile("ours")
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Draw the seed of this run, which Hypothesis uses too."""
+    # A shell that starts us in the background has it ignored, and so had all that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     seed = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(2**32))
     config.stash[SEED] = seed
     if not config.getoption("hypothesis_seed", None):
