@@ -9,12 +9,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
+TIERS := tests/unit tests/property tests/integration tests/api tests/real
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install ollama run install-systemd uninstall-systemd test system-tools test-system test-floor test-long \
-	lint bench clean
+.PHONY: help install ollama run install-systemd uninstall-systemd test coverage system-tools test-system test-floor \
+	test-long lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,9 +43,11 @@ uninstall-systemd: ## take that service away; ARGS=--purge takes its settings an
 	@test -n "$(PYTHON)" || { echo "make: Python 3.10 or newer is needed (python3 is older or absent)." >&2; exit 1; }
 	@$(PYTHON) scripts/install_systemd.py --uninstall $(if $(PREFIX),--prefix "$(PREFIX)") $(ARGS)
 
-test: install ollama ## unit, property, integration, real and api tests, with coverage
-	@$(PYTEST) tests/unit tests/property tests/integration tests/api tests/real -m "not long" \
-		--cov=arasul_supervisor --cov-branch --cov-report=term $(ARGS)
+test: install ollama ## unit, property, integration, real and api tests
+	@$(PYTEST) $(TIERS) -m "not long" $(ARGS)
+
+coverage: install ollama ## the same, and which lines they ran, in the daemons that they start too
+	@$(PYTEST) $(TIERS) -m "not long" --cov=arasul_supervisor --cov-branch --cov-report=term $(ARGS)
 
 # program:package. A Docker engine that is there stays as it is, and nothing is removed for the sake of a test.
 TOOLS := dockerd:docker.io docker-compose:docker-compose systemd-nspawn:systemd-container mmdebstrap:mmdebstrap zstd:zstd \
