@@ -24,8 +24,11 @@ DEBUG = {"OLLAMA_DEBUG": "1"}
 @pytest.mark.parametrize(
     ("day", "env"),
     [
-        pytest.param(Day(25, pause_s=0.05, switch_every_s=10, has_stalls=False), {}, id="half_a_minute"),
-        pytest.param(Day(10, pause_s=0, switch_every_s=5, has_stalls=False), DEBUG, id="OLLAMA_DEBUG"),
+        pytest.param(
+            Day(25, pause_s=0.05, switch_every_s=10, has_stalls=False),
+            DEBUG,  # every line of the default level, and more
+            id="half_a_minute_of_OLLAMA_DEBUG",
+        ),
         pytest.param(
             Day(3600, pause_s=2.0, switch_every_s=60),
             {},
