@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,6 @@ from tests.engine.processes import is_alive, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.engine.daemon import Daemon, DaemonFactory
     from tests.engine.fake import FakeEngine
@@ -167,9 +167,26 @@ def oom_score_adj(who: int | str) -> int:
 
 def test_a_watchdogs_abort_shows_where_the_daemon_was(daemon: DaemonFactory) -> None:
     started = daemon().wait_ready()
+    # as one that hangs does: the stacks of threads that run meanwhile are read without a lock
+    wait_until(lambda: stands_still(started.pid), limit_s=10, what="no thread runs")
     started.signal(signal.SIGABRT)
     assert started.wait_exit() == -signal.SIGABRT
     wait_until(lambda: "most recent call first" in started.log_text(), limit_s=5, what="the stacks")
+
+
+def stands_still(pid: int) -> bool:
+    """True when none of its threads has run for a while."""
+    try:
+        before = run_ns(pid)
+        time.sleep(0.05)
+        return run_ns(pid) == before
+    except FileNotFoundError:  # one has ended just now
+        return False
+
+
+def run_ns(pid: int) -> list[str]:
+    """What each thread has run, as the scheduler counts it."""
+    return [(task / "schedstat").read_text() for task in sorted(Path(f"/proc/{pid}/task").iterdir())]
 
 
 def engine_pid(started: Daemon) -> int:
