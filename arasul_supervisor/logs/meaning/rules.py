@@ -57,6 +57,10 @@ DAMAGED: Final = "A model file is damaged or does not fit this engine: {why}. Pu
 NOT_UNDERSTOOD: Final = (
     "The engine does not understand {name}; until that setting is corrected every load fails."
 )
+CACHE_TYPE: Final = (
+    r'error while handling argument \\?"--cache-type-[kv]\\?": Unsupported cache type: (?P<type>\w+)'
+)
+NO_CACHE_TYPE: Final = NOT_UNDERSTOOD.replace("{name}", "OLLAMA_KV_CACHE_TYPE={type}")
 IGNORED: Final = "Ollama ignored a wrong setting and uses its default: {what}"
 NO_RUNNER: Final = "Ollama finds no llama-server, so no model can be loaded. Install Ollama anew."
 CUDA_REFUSED: Final = (
@@ -94,8 +98,11 @@ SLOG_RULES: Final = (
           "The engine could not read the free GPU memory; under load this is harmless."),
 
     # settings
+    _rule("bad_setting", rf".*{CACHE_TYPE}", NO_CACHE_TYPE),
     _rule("bad_setting", r'.*error while handling (?:environment variable|argument) \\?"(?P<name>[^"\\]+)',
           NOT_UNDERSTOOD),
+    _rule("setting_unsuited", rf"{LOAD_FAILED}(?=.*quantized V cache requires flash_attn){MODEL}",
+          "A quantised OLLAMA_KV_CACHE_TYPE needs flash attention: set OLLAMA_FLASH_ATTENTION=1, or take no type."),
     _rule("setting_unsuited", rf'{LOAD_FAILED}.*[KV] cache type (?P<type>\w+) (?P<why>[^"\\]+)',
           "OLLAMA_KV_CACHE_TYPE={type} does not suit this model ({why}); take another, or none."),
     _rule("setting_ignored", r'"invalid environment variable, using default"(?P<what> key=(?P<name>\w+).*)', IGNORED),
@@ -188,6 +195,7 @@ RAW_RULES: Final = (
           "Ollama crashed inside one request and went on; that request failed."),
 
     # settings
+    _rule("bad_setting", rf".{{0,80}}{CACHE_TYPE}", NO_CACHE_TYPE),
     _rule("bad_setting", r'.{0,80}error while handling (?:environment variable|argument) "(?P<name>[^"]+)"',
           NOT_UNDERSTOOD),
     _rule("setting_ignored", r"\S+ \S+ \S+ WARN invalid (?:environment variable|port), using default"
@@ -246,6 +254,8 @@ FALSE_ALARMS: Final = tuple(re.compile(pattern) for pattern in (
     r' terminated" error="signal: killed"',  # how Ollama unloads; told when an error line stands before
 ))
 # fmt: on
+# What a client chose: msg="invalid option provided" option="no space left on device" · role= · tool_id=
+CLIENT_FIELDS: Final = re.compile(r' (?:option|role|tool_id)=(?:"(?:\\.|[^"\\])*"|\S+)')
 # Licence, template and vocabulary text of a model: never looked into.
 METADATA: Final = ("llama_model_loader: - ", "print_info: ")
 # An example of the model's chat template, over many raw lines that may read like anything.
