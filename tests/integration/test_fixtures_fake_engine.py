@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.engine.daemon import MARKER, Answer, send
-from tests.engine.processes import is_alive, kill_all_with, pids_with, wait_until
+from tests.engine.processes import is_alive, kill_all_with, pids_with, wait_until, wait_until_none_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,7 +155,7 @@ def test_a_storm_forks_on_and_on(start: Callable[[str], Running]) -> None:
 
     os.killpg(running.popen.pid, signal.SIGKILL)
     running.popen.wait()
-    assert pids_with(running.marker) == {}
+    assert wait_until_none_with(running.marker, limit_s=5) == {}
 
 
 def test_runners_are_children_that_carry_their_model(

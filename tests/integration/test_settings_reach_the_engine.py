@@ -194,9 +194,13 @@ def test_the_daemons_own_log_begins_at_the_level_that_is_asked_for(daemon: Daemo
     assert "engine_ready" not in running.log_text()
 
 
-def test_a_start_within_the_grace_is_called_starting_and_later_unhealthy(daemon: DaemonFactory) -> None:
-    running = daemon("never_ready", env={"ARASUL_HEALTH_GRACE": "2"}).wait_live()
+def test_a_start_within_the_grace_is_called_starting(daemon: DaemonFactory) -> None:
+    running = daemon("never_ready", env={"ARASUL_HEALTH_GRACE": "60"}).wait_live()
     assert running.get("/health").json()["status"] == "starting"
+
+
+def test_a_start_beyond_the_grace_is_called_unhealthy(daemon: DaemonFactory) -> None:
+    running = daemon("never_ready", env={"ARASUL_HEALTH_GRACE": "1"}).wait_live()
     running.wait_for(
         lambda: running.get("/health").json()["status"] == "unhealthy", what="the end of the grace"
     )
