@@ -30,7 +30,8 @@ from arasul_supervisor.supervision.notify import ADDRESS_VARIABLE, Notifier, wat
 from arasul_supervisor.supervision.service_notices import ServiceNotices
 from arasul_supervisor.supervision.snapshot import State
 from arasul_supervisor.supervision.wiring import EngineWiring
-from arasul_supervisor.telemetry.gpu.probe import probe_gpu_memory
+from arasul_supervisor.telemetry.gpu.launch_memory import memory_at_launch
+from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook
 
 if TYPE_CHECKING:
     import socket
@@ -73,12 +74,16 @@ class Daemon:
         )
         self._marker = marker_of_this_life(settings.state_dir)
         self._spools = SpoolFolder(settings.state_dir / "spool")
+        at_launch = memory_at_launch(settings, settings.state_dir)
+        if at_launch.trouble:
+            log.warning("gpu_memory_unknown", sentence=at_launch.trouble)
+        self._gpu_memory = GpuMemoryBook(settings.state_dir, at_launch)
         self._plan = LaunchPlan(
             settings,
             environ,
             marker=self._marker,
             spools=self._spools,
-            gpus=[GpuMemory(gpu.total_bytes, gpu.available_bytes) for gpu in probe_gpu_memory(settings)],
+            gpus=lambda: [GpuMemory(gpu.total_bytes, gpu.available_bytes) for gpu in self._gpu_memory.gpus],
             log=log,
         )
         self._notifier = Notifier(environ.get(ADDRESS_VARIABLE, ""))
@@ -200,6 +205,7 @@ class Daemon:
             self._engine,
             self._engine_log,
             plan=self._plan,
+            gpu_memory=self._gpu_memory,
             reaper=self._reaper,
             clock=self._clock,
             log=self._log,

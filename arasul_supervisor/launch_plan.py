@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from arasul_supervisor.errors import ArasulError
 from arasul_supervisor.ollama.environment import (
     GpuMemory,
+    cpu_wish,
     engine_command,
     engine_environment,
     engine_generation,
@@ -23,7 +24,7 @@ from arasul_supervisor.supervision.restart_policy import RestartPolicy
 from arasul_supervisor.supervision.wiring import EngineLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from arasul_supervisor.event_log import EventLog
     from arasul_supervisor.logs.spool import SpoolFolder
@@ -46,15 +47,19 @@ class LaunchPlan:
         *,
         marker: str,
         spools: SpoolFolder,
-        gpus: Sequence[GpuMemory],
+        gpus: Callable[[], Sequence[GpuMemory]],
         log: EventLog,
     ) -> None:
+        """Launch nothing yet.
+
+        :param gpus: the memory of each GPU as it is known at that start; empty where nothing is
+        """
         self._settings, self._environ, self._marker = settings, environ, marker
         self._spools, self._gpus, self._log = spools, gpus, log
         self._told: tuple[str, ...] = ()
         self._noted: str | None = None
         self._derived: Mapping[str, str] | None = None
-        self._derived_for: tuple[int, int] | None = None
+        self._derived_for: tuple[object, ...] | None = None
 
     @property
     def engine_version(self) -> tuple[int, int, int] | None:
@@ -70,6 +75,11 @@ class LaunchPlan:
         home, _ = home_folder(self._environ)
         return home / ".ollama" / "models" if home else None
 
+    @property
+    def cpu_wish(self) -> str | None:
+        """Why the engine is meant to leave the GPU alone; None: it is not."""
+        return cpu_wish(self._settings, self._environ)
+
     def prepare(self, generation: int) -> Launch:
         """The launch of that generation.
 
@@ -82,7 +92,7 @@ class LaunchPlan:
                 f"There is no engine at {binary or 'any known place'}.",
                 hint="Install Ollama, or set ARASUL_OLLAMA to its program.",
             )
-        identity = (seen.st_mtime_ns, seen.st_size)
+        identity = (seen.st_mtime_ns, seen.st_size, *self._gpus())
         if (
             self._derived is None or self._derived_for != identity
         ):  # 0.4 ms, which a restart need not pay again
@@ -104,7 +114,7 @@ class LaunchPlan:
             self._settings,
             self._environ,
             version=self.engine_version,
-            gpus=self._gpus,
+            gpus=self._gpus(),
             marker=self._marker,
         )
         self._tell(environment.notes)

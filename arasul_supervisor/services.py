@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.settings import Settings
     from arasul_supervisor.supervision.engine import Engine
     from arasul_supervisor.supervision.init import Reaper
+    from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook
 
 
 class Services:
@@ -36,6 +37,7 @@ class Services:
         engine_log: EngineLog,
         *,
         plan: LaunchPlan,
+        gpu_memory: GpuMemoryBook,
         reaper: Reaper,
         clock: Clock,
         log: EventLog,
@@ -48,6 +50,7 @@ class Services:
             own=reaper.own,
             disown=reaper.disown,
             store=plan.model_store,
+            memory_book=gpu_memory,
         )
         self._engine = engine
         self._client = OllamaClient(settings.engine_url, clock)
@@ -82,6 +85,7 @@ class Services:
             daemon_log=log,
             store=plan.model_store,
             load_options=plan.load_options,
+            cpu_wish=plan.cpu_wish,
         )
         self._runner: Runner | None = None
 

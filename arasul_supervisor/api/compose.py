@@ -55,11 +55,13 @@ def build_resources(
     daemon_log: EventLog,
     load_options: Callable[[], Mapping[str, int]],
     store: Path | None = None,
+    cpu_wish: str | None = None,
 ) -> ManagementApi:
     """All of the management port, for `server.serve`.
 
     :param load_options: runner options for the loads of a session reset
     :param store: the folder of the models, where it is known: what `?purge=true` looks into
+    :param cpu_wish: why the engine is meant to leave the GPU alone; None: it is not
     """
     warmth = Warmth(engine, catalogue, residency, clock=clock)
 
@@ -78,7 +80,7 @@ def build_resources(
         load_options=load_options,
     )
     recovery = Recovery(access)
-    sources = HealthSources(access, engine_log, default_model=settings.default_model)
+    sources = HealthSources(access, engine_log, default_model=settings.default_model, cpu_wish=cpu_wish)
     routes = (
         *Health(sources, warmth).routes(),
         *Models(access, pulls, client).routes(),
@@ -86,7 +88,7 @@ def build_resources(
         *unloading.routes(),
         *session.routes(),
         *recovery.routes(),
-        *Stats(sampler, clock).routes(),
+        *Stats(sampler, clock, loaded=lambda: [model.name for model in residency.known]).routes(),
         *Info(settings, engine, sampler=sampler, clock=clock).routes(),
         *Process(settings, engine, clock=clock).routes(),
         *Logs(engine_log).routes(),

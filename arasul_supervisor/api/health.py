@@ -10,6 +10,7 @@ import msgspec
 from arasul_supervisor import __version__
 from arasul_supervisor.api.answers import Reply
 from arasul_supervisor.api.engine_state import down_error
+from arasul_supervisor.api.gpu_rules import GpuUse
 from arasul_supervisor.api.health_rules import (
     HealthInputs,
     HealthView,
@@ -51,8 +52,11 @@ class Ready:
 class HealthSources:
     """Gathers what a judgement rests on; awaits nothing."""
 
-    def __init__(self, access: EngineAccess, engine_log: EngineLog, *, default_model: str) -> None:
+    def __init__(
+        self, access: EngineAccess, engine_log: EngineLog, *, default_model: str, cpu_wish: str | None
+    ) -> None:
         self._access = access
+        self._cpu_wish = cpu_wish
         self._engine = access.engine
         self._engine_log = engine_log
         self._default_model = default_model
@@ -88,7 +92,11 @@ class HealthSources:
                 is_default_installed=any(same_model(name, self._default_model) for name in installed),
                 age_s=_rounded(self._access.catalogue.known_age_s),
             ),
-            is_on_cpu="running_on_cpu" in marks and "running_on_gpu" not in marks,
+            gpu_use=GpuUse(
+                is_on_cpu="running_on_cpu" in marks and "running_on_gpu" not in marks,
+                cpu_wish=self._cpu_wish,
+                loaded=self._access.residency.known if snapshot.is_answering else (),
+            ),
             version=__version__,
         )
         return judge_health(inputs, Now(now_mono, self._clock.wall(), now_mono - self._since_mono))

@@ -1,8 +1,8 @@
 """What the four points of `/health` say, and what follows from them: pure, one rule per function.
 
 api     fails unless the engine answers its heartbeat          → unhealthy; starting within the grace
-gpu     as the sampler judges it; warn when the engine fell    → fail: unhealthy, warn: degraded
-        back to the CPU beside a GPU that is there
+gpu     as the sampler judges it, and whether the engine uses  → fail: unhealthy, warn: degraded
+        it (`gpu_rules.py`)
 errors  what the engine's log said in this generation          → at most degraded, and only by errors
 model   one is loaded, or the default one is installed         → never worse than healthy
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.api.gpu_rules import GpuUse, judge_gpu_use
 from arasul_supervisor.api.process_view import ProcessView, process_view
 from arasul_supervisor.logs.meaning.finding import Finding
 from arasul_supervisor.logs.meaning.findings import ONE_FAULT_S
@@ -97,13 +98,13 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class HealthInputs:
-    """All that the judgement rests on. `is_on_cpu`: this engine said that it computes on the CPU."""
+    """All that the judgement rests on."""
 
     snapshot: Snapshot
     gpu: GpuCheck
     findings: Sequence[Finding]
     inventory: Inventory
-    is_on_cpu: bool
+    gpu_use: GpuUse
     version: str
 
 
@@ -111,7 +112,7 @@ def judge_health(inputs: HealthInputs, now: Now) -> HealthView:
     """The verdict with its reason. Pure."""
     checks = Checks(
         api=_api(inputs.snapshot, now),
-        gpu=_gpu(inputs.gpu, is_on_cpu=inputs.is_on_cpu),
+        gpu=_gpu(inputs, now),
         model=_model(inputs.inventory),
         errors=_errors(inputs.findings, now),
     )
@@ -171,10 +172,9 @@ def _is_starting(snapshot: Snapshot, now: Now) -> bool:
     return now.mono < snapshot.grace_until_mono
 
 
-def _gpu(gpu: GpuCheck, *, is_on_cpu: bool) -> Check:
-    if is_on_cpu and gpu.status in (OK, WARN):
-        return Check(WARN, "Ollama computes on the CPU although this box has a GPU; restart it.", gpu.age_s)
-    return Check(gpu.status, gpu.detail, gpu.age_s)
+def _gpu(inputs: HealthInputs, now: Now) -> Check:
+    status, detail = judge_gpu_use(inputs.gpu, inputs.gpu_use, inputs.findings, now_mono=now.mono)
+    return Check(status, detail, inputs.gpu.age_s)
 
 
 def _model(inventory: Inventory) -> Check:

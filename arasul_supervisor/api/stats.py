@@ -1,16 +1,24 @@
-"""`/api/stats`: what the machine says, from the sampler's memory."""
+"""`/api/stats`: what the machine says, from the sampler's memory, now and over the last quarter of an hour."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
 
 from arasul_supervisor.api.answers import Reply
 from arasul_supervisor.api.routes import Route
+from arasul_supervisor.ollama.names import same_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
     from arasul_supervisor.api.routes import Call
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.telemetry.sampler import Sampler
+
+    Json = Mapping[str, Any]  # Any: whatever JSON holds
 
 FIGURE: Final = {"type": ["number", "null"]}
 FLAT: Final = (
@@ -33,21 +41,91 @@ STATS_SCHEMA: Final[dict[str, Any]] = {  # Any: a JSON schema
         "platform": {"type": "object"},
     },
 }
+MAX_MINUTES: Final = 15
+MINUTE_S: Final = 60.0
+
+Minutes = Annotated[float, msgspec.Meta(gt=0, le=MAX_MINUTES, description="how far back; a fraction will do")]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQuery:
+    """Which part of the history."""
+
+    minutes: Minutes = MAX_MINUTES
+
+
+@dataclass(frozen=True, slots=True)
+class SampleView:
+    """The flat figures of `/api/stats` at one moment, with the host's memory and the power of all GPUs, or of the
+    board. Null is what was not known then."""
+
+    timestamp: float
+    gpu_utilization: float | None
+    gpu_memory: float | None
+    gpu_temperature: float | None
+    cpu_percent: float | None
+    process_memory_mb: float | None
+    memory_used_percent: float | None
+    power_watts: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryView:
+    """Oldest first, one sample every `period_s` seconds; where the daemon stood still there are none."""
+
+    period_s: float
+    samples: tuple[SampleView, ...]
 
 
 class Stats:
     """Shows the sampler's figures; an unknown one is null."""
 
-    def __init__(self, sampler: Sampler, clock: Clock) -> None:
+    def __init__(
+        self, sampler: Sampler, clock: Clock, *, loaded: Callable[[], Collection[str]] = frozenset
+    ) -> None:
+        """Remember the parts.
+
+        :param loaded: names of the loaded models, as last seen: of many names of one blob it tells which was used
+        """
         self._sampler = sampler
         self._clock = clock
+        self._loaded = loaded
 
     def routes(self) -> tuple[Route, ...]:
-        """The one endpoint."""
+        """The figures of now, and those of the last minutes."""
         return (
             Route("GET", "/api/stats", self.stats, "Figures of GPU, host and engine", {200: STATS_SCHEMA}),
+            Route(
+                "GET",
+                "/api/stats/history",
+                self.history,
+                "The flat figures of the last minutes, for plots",
+                {200: HistoryView},
+                query=HistoryQuery,
+            ),
         )
 
     def stats(self, call: Call) -> Reply:
         """The figures, with their age."""
-        return Reply(self._sampler.stats(self._clock.mono()))
+        return Reply(with_names_in_use(self._sampler.stats(self._clock.mono()), self._loaded()))
+
+    def history(self, call: Call) -> Reply:
+        """At most 180 samples, from memory: 1 ms."""
+        history = self._sampler.history
+        span_s = call.query_as(HistoryQuery).minutes * MINUTE_S
+        samples = history.last(span_s, now_mono=self._clock.mono())
+        return Reply(HistoryView(history.period_s, tuple(SampleView(*sample) for sample in samples)))
+
+
+def with_names_in_use(stats: Json, loaded: Collection[str]) -> Json:
+    """The same, with each runner called by the name it was loaded by where its model has several. Pure."""
+    runners = stats["engine"]["runners"] if loaded else None
+    if not runners:
+        return stats
+    named = [{**runner, "model": _name_in_use(runner, loaded)} for runner in runners]
+    return {**stats, "engine": {**stats["engine"], "runners": named}}
+
+
+def _name_in_use(runner: Json, loaded: Collection[str]) -> object:
+    used = (name for name in runner["models"] if any(same_model(name, one) for one in loaded))
+    return next(used, runner["model"])

@@ -30,6 +30,7 @@ __all__ = [
     "BadEngineSetting",
     "EngineEnvironment",
     "GpuMemory",
+    "cpu_wish",
     "engine_command",
     "engine_environment",
     "engine_generation",
@@ -142,6 +143,13 @@ def load_options(settings: Settings, version: tuple[int, int, int] | None) -> di
     return {"num_gpu": settings.gpu_layers}
 
 
+def cpu_wish(settings: Settings, environ: Mapping[str, str]) -> str | None:
+    """Why the user wants the engine to compute on the CPU; None: he does not."""
+    if settings.gpu_layers == 0:
+        return "LLM_GPU_LAYERS is 0"
+    return "CUDA_VISIBLE_DEVICES hides every GPU" if _hides_all(environ) else None
+
+
 def engine_setting_problems(environ: Mapping[str, str]) -> tuple[str, ...]:
     """One sentence for each variable with which no engine would run well; empty when all is fine."""
     problems = list(engine_variable_problems(environ))
@@ -213,7 +221,7 @@ def _gpu_wishes(
         return
     selection = environ.get("CUDA_VISIBLE_DEVICES")
     free_bytes = [_leave_free_bytes(gpu, settings.gpu_memory_fraction) for gpu in gpus]
-    if selection is not None and selection.strip() in {"", "-1"}:
+    if _hides_all(environ):
         variable = "LLAMA_ARG_FIT_TARGET" if has_llama_server else "OLLAMA_GPU_OVERHEAD"
         note = "CUDA_VISIBLE_DEVICES hides every GPU, so OLLAMA_GPU_MEMORY_FRACTION sets nothing."
         yield _Wish(variable, None, "OLLAMA_GPU_MEMORY_FRACTION", note)
@@ -222,6 +230,11 @@ def _gpu_wishes(
         yield _fit_target([max(free_bytes)] if selection else free_bytes)
     else:
         yield _overhead(max(free_bytes), min(gpu.total_bytes for gpu in gpus))
+
+
+def _hides_all(environ: Mapping[str, str]) -> bool:
+    selection = environ.get("CUDA_VISIBLE_DEVICES")
+    return selection is not None and selection.strip() in {"", "-1"}
 
 
 def _layers(layers: int) -> _Wish:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -12,32 +13,51 @@ MAX_BYTES: Final = 1024 * 1024  # /proc/stat of a machine with 512 processors is
 
 
 def read_text(path: Path) -> str | None:
-    """What the file says, without surrounding blanks and NUL bytes; None when it cannot be read now.
+    """What the file says, without surrounding blanks and NUL bytes; None when it cannot be read now."""
+    return read_or_errno(path)[0]
+
+
+def read_or_errno(path: Path) -> tuple[str | None, int]:
+    """The text and 0, or None and the number of the error that kept us from it.
 
     Opened with O_NONBLOCK and read with `os.read`: a gated thermal zone answers EAGAIN, which the text layer of
     Python turns into a TypeError (facts/gpu.md §4.1), and a FIFO in its place must not hang the reader.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
+    except OSError as error:
+        return None, error.errno or errno.EIO
     chunks: list[bytes] = []
     size = 0
     try:
         while size < MAX_BYTES and (chunk := os.read(fd, 65536)):
             chunks.append(chunk)
             size += len(chunk)
-    except OSError:
-        return None
+    except OSError as error:
+        return None, error.errno or errno.EIO
     finally:
         os.close(fd)
-    return b"".join(chunks).decode("utf-8", "replace").strip("\0 \t\r\n")
+    return b"".join(chunks).decode("utf-8", "replace").strip("\0 \t\r\n"), 0
 
 
 def read_int(path: Path) -> int | None:
     """The whole number in the file; None when there is none."""
-    text = read_text(path)
+    return to_int(read_text(path))
+
+
+def to_int(text: str | None) -> int | None:
+    """The whole number that the text is; None when it is none, or one of more than 20 digits."""
+    if not text or len(text) > 21:
+        return None
     try:
-        return int(text) if text else None
+        return int(text)
     except ValueError:
         return None
+
+
+def names_in(folder: Path) -> list[str]:
+    """What lies in the folder, in a steady order; empty where there is no such folder, or none to see."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

@@ -5,68 +5,120 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.telemetry.gpu.nvml_words import device_sentence
+from arasul_supervisor.telemetry.gpu.nvml_codes import GRAVE_XIDS, XID_OFF_THE_BUS
+from arasul_supervisor.telemetry.gpu.words import state_sentence
 from arasul_supervisor.telemetry.gpu_view import rounded
 
 if TYPE_CHECKING:
-    from arasul_supervisor.telemetry.gpu.readings import GpuReading
+    from arasul_supervisor.telemetry.board_watch import BoardWatch
+    from arasul_supervisor.telemetry.gpu.cards import Aged, Card
+    from arasul_supervisor.telemetry.gpu.readings import SourceReport
     from arasul_supervisor.telemetry.gpu_view import GpuView
 
 STUCK_TOO_LONG_S: Final = 60.0
 THROTTLED_TOO_LONG_S: Final = 10.0
-_WORST_FIRST: Final = ("fail", "warn", "unknown", "ok")
+_WORST_FIRST: Final = ("fail", "warn", "unknown", "ok", "skipped")
 
 
 @dataclass(frozen=True, slots=True)
 class GpuCheck:
-    """One point of `/health`: `ok`, `warn`, `fail`, `unknown` or `skipped`, with a sentence."""
+    """One point of `/health`: `ok`, `warn`, `fail`, `unknown` or `skipped`, with a sentence.
+
+    `fullest_percent`: memory in use on the fullest GPU with memory of its own.
+    """
 
     status: str
     detail: str
     age_s: float | None
+    fullest_percent: float | None = None
 
 
-def check_gpus(view: GpuView, *, now_mono: float) -> GpuCheck:
+def check_gpus(view: GpuView, watch: BoardWatch, *, now_mono: float) -> GpuCheck:
     """How the GPUs are: the worst of them speaks for all; a box without a GPU is skipped, not sick."""
-    status, detail = _judge(view, now_mono)
-    return GpuCheck(status, detail, rounded(view.age_s))
+    verdicts = [
+        *(_judge_source(source, view, now_mono) for source in view.sources),
+        *(_judge_card(card, now_mono) for card in view.cards),
+    ]
+    if view.cards:
+        verdicts += [("warn", sentence) for sentence in watch.warnings(now_mono)[:1]]
+    told = [verdict for verdict in verdicts if verdict is not None]
+    status, detail = min(told, key=lambda verdict: _WORST_FIRST.index(verdict[0]))
+    shares = [share for card in view.cards if (share := _memory_percent(card)) is not None]
+    return GpuCheck(status, detail, rounded(view.age_s), max(shares, default=None))
 
 
-def _judge(view: GpuView, now_mono: float) -> tuple[str, str]:
-    report = view.report
+def _memory_percent(card: Card) -> float | None:
+    used, total = card.first_reading.memory_used_bytes, card.first_reading.memory_total_bytes
+    return None if used is None or not total or card.is_unified else 100 * used / total
+
+
+def _judge_source(source: Aged, view: GpuView, now_mono: float) -> tuple[str, str] | None:
+    """What a source as a whole says; None when its GPUs say more.
+
+    One that is not needed to know the GPU (jtop, and NVML where sysfs tells more than its stub) never condemns it.
+    """
+    report = source.report
+    if report.source == "jtop" or (report.source == "nvml" and _is_jetson_with_load(view)):
+        return None
     if not report.has_answered:
-        return "unknown", report.sentence
+        return ("unknown", report.sentence) if not view.cards or report.taken_mono is None else None
     if report.state in ("none", "no_driver"):
         return ("warn" if report.has_worked else "skipped"), report.sentence
     if report.state == "stuck":
-        for_s = now_mono - report.since_mono
-        return (
-            "fail" if for_s > STUCK_TOO_LONG_S else "unknown"
-        ), f"{report.sentence} For {for_s:.0f} s now."
+        return _judge_stuck(report, now_mono)
     if report.state == "no_access":
         return ("fail" if report.has_worked else "warn"), report.sentence
     if report.state == "driver_mismatch":
         return "warn", report.sentence
     if report.state != "ok":
         return "fail", report.sentence
-    if not view.readings:
-        return "skipped", report.sentence
-    verdicts = [_judge_one(reading, view, now_mono) for reading in view.readings]
-    return min(verdicts, key=lambda verdict: _WORST_FIRST.index(verdict[0]))
+    return None if view.cards else ("skipped", report.sentence)
 
 
-def _judge_one(reading: GpuReading, view: GpuView, now_mono: float) -> tuple[str, str]:
-    sentence = device_sentence(reading)
-    if reading.state in ("lost", "reset_required"):
+def _judge_stuck(report: SourceReport, now_mono: float) -> tuple[str, str]:
+    for_s = now_mono - report.since_mono
+    status = "fail" if for_s > STUCK_TOO_LONG_S else "unknown"
+    return status, f"{report.sentence} For {for_s:.0f} s now."
+
+
+def _judge_card(card: Card, now_mono: float) -> tuple[str, str] | None:
+    """How one GPU is; None for one that no source has ever told of: why not, the source says itself."""
+    if card.is_stand_in:
+        return None
+    sentence = state_sentence(card.index, card.name, card.state)
+    if card.state in ("lost", "reset_required"):
         return "fail", sentence
-    if reading.state == "no_access":
-        return ("fail" if reading.has_worked else "warn"), sentence
-    if reading.state not in ("ok", "gated"):
+    if card.state == "no_access":
+        return ("fail" if card.has_worked else "warn"), sentence
+    if card.state == "stuck":
+        return "unknown", sentence  # for how long is the source's to say
+    if card.state not in ("ok", "gated"):
         return "warn", sentence
-    if view.is_stale:
-        return "unknown", f"The last figures of GPU {reading.index} are {view.age_s or 0:.0f} s old."
-    since_mono = reading.throttled_since_mono
+    if card.is_stale:
+        return "unknown", f"The last figures of GPU {card.index} are {card.age_s or 0:.0f} s old."
+    if card.last_xid in GRAVE_XIDS:
+        return _judge_xid(card.index, card.last_xid or 0)
+    since_mono = card.throttled_since_mono
     if since_mono is not None and now_mono - since_mono >= THROTTLED_TOO_LONG_S:
-        reasons = ", ".join(reading.throttle_reasons or ())
-        return "warn", f"GPU {reading.index} is slowed down ({reasons}) for {now_mono - since_mono:.0f} s."
+        reasons = ", ".join(card.throttle_reasons)
+        return "warn", f"GPU {card.index} is slowed down ({reasons}) for {now_mono - since_mono:.0f} s."
     return "ok", sentence
+
+
+def _judge_xid(index: int, xid: int) -> tuple[str, str]:
+    """Off the bus is for good; of the others it is not known here whether the card got over them."""
+    told = f"The driver reported Xid {xid} of GPU {index}: {GRAVE_XIDS[xid]}."
+    if xid == XID_OFF_THE_BUS:
+        return (
+            "fail",
+            f"{told} Only a reset of the card or a reboot brings it back; restarting Ollama does not.",
+        )
+    return (
+        "warn",
+        f"{told} If work on it fails, reset the card or reboot; restarting Ollama does not help then.",
+    )
+
+
+def _is_jetson_with_load(view: GpuView) -> bool:
+    readings = (card.readings.get("sysfs") for card in view.cards)
+    return any(reading is not None and reading.has_load_file for reading in readings)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from arasul_supervisor.telemetry.gpu.cards import aged, cards_of
 from arasul_supervisor.telemetry.gpu.merge import gpu_entry
-from arasul_supervisor.telemetry.gpu.nvml_lines import SICK
-from arasul_supervisor.telemetry.gpu.readings import GpuReading
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from arasul_supervisor.telemetry.board import BoardFigures
+    from arasul_supervisor.telemetry.gpu.cards import Aged, Card
     from arasul_supervisor.telemetry.gpu.readings import SourceReport
     from arasul_supervisor.telemetry.host import HostMemory
 
@@ -20,40 +21,82 @@ if TYPE_CHECKING:
 class GpuView:
     """What is known of the GPUs now; figures that are too old are gone."""
 
-    report: SourceReport
-    readings: tuple[GpuReading, ...]
-    age_s: float | None
-    is_stale: bool
+    sources: tuple[Aged, ...]
+    cards: tuple[Card, ...]
+    now_mono: float
+
+    @property
+    def age_s(self) -> float | None:
+        """Of the oldest card's figures."""
+        return max((card.age_s for card in self.cards if card.age_s is not None), default=None)
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether each source has come to the end of one attempt."""
+        return all(source.report.has_answered for source in self.sources)
+
+    @property
+    def has_worked(self) -> bool:
+        """Whether a GPU has answered in this life."""
+        return any(source.report.has_worked for source in self.sources)
+
+    @property
+    def board(self) -> BoardFigures | None:
+        """The board's own figures, where a child reads them and they are not too old."""
+        found = (source.report.board for source in self.sources if not source.is_stale)
+        return next((board for board in found if board is not None), None)
+
+    @property
+    def cuda_version(self) -> str | None:
+        """The newest CUDA that the driver can serve."""
+        found = (source.report.cuda_version for source in self.sources)
+        return next((version for version in found if version is not None), None)
+
+    @property
+    def emc_percent(self) -> float | None:
+        """Load of a Jetson's memory controller, which only jtop may read."""
+        found = (source.report.emc_percent for source in self.sources if not source.is_stale)
+        return next((percent for percent in found if percent is not None), None)
 
 
-def view_gpus(report: SourceReport, *, now_mono: float, stale_after_s: float) -> GpuView:
-    """The report as it may be shown at `now_mono`.
-
-    A source that cannot work lends its state to the GPUs it knew; if it never knew one, a nameless GPU stands for
-    what the driver would tell. A box without library has none at all.
-    """
-    age_s = None if report.taken_mono is None else max(0.0, now_mono - report.taken_mono)
-    is_stale = age_s is not None and age_s > stale_after_s
-    readings = report.readings
-    if report.state != "ok":
-        readings = tuple(one if one.state in SICK else replace(one, state=report.state) for one in readings)
-        if not readings and report.state != "none":
-            readings = (GpuReading(index=0, state=report.state),)
-    if is_stale:
-        readings = tuple(one.identity() for one in readings)
-    return GpuView(report, readings, age_s, is_stale)
+def view_gpus(reports: Sequence[SourceReport], *, now_mono: float, stale_after_s: float) -> GpuView:
+    """The reports as they may be shown at `now_mono`."""
+    sources = tuple(aged(report, now_mono=now_mono, stale_after_s=stale_after_s) for report in reports)
+    return GpuView(sources, cards_of(sources), now_mono)
 
 
 def gpu_entries(view: GpuView, host: HostMemory | None) -> list[dict[str, object]]:
-    """`gpus[]`, JSON-ready. Memory that is the host's needs no GPU to answer, but goes with the others."""
-    shown_host = None if view.is_stale else host
+    """`gpus[]`, JSON-ready. Memory that is the host's needs no GPU to answer, but goes with the others.
+
+    `kept_age_s` has the age of each figure that is older than the card's own `age_s`, having failed in passing.
+    """
     return [
         {
-            **gpu_entry(reading, shown_host, source=view.report.source),
-            "age_s": rounded(view.age_s),
-            "stale": view.is_stale,
+            **gpu_entry(card, None if card.is_stale else host),
+            "age_s": rounded(card.age_s),
+            "stale": card.is_stale,
+            "kept_age_s": {
+                figure: rounded(view.now_mono - kept_mono)
+                for reading in card.readings.values()
+                for figure, kept_mono in reading.kept_since_mono.items()
+            },
         }
-        for reading in view.readings
+        for card in view.cards
+    ]
+
+
+def source_entries(view: GpuView) -> list[dict[str, object]]:
+    """`gpu_sources[]`: each source with its state and the sentence that says why."""
+    return [
+        {
+            "source": source.report.source,
+            "state": source.report.state if source.report.has_answered else None,
+            "detail": source.report.sentence,
+            "age_s": rounded(source.age_s),
+            "stale": source.is_stale,
+            "child_pid": source.report.child_pid,
+        }
+        for source in view.sources
     ]
 
 

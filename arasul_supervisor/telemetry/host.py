@@ -1,17 +1,23 @@
-"""Memory, processor time and cgroup limits of the host, read from procfs and cgroupfs below a root."""
+"""Memory, processors, load and trouble with memory of the host, read from procfs and cgroupfs below a root."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.telemetry.files import read_int, read_text
+from arasul_supervisor.telemetry.cgroup import Groups, parse_oom_kills
+from arasul_supervisor.telemetry.files import read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-_NO_V1_LIMIT_BYTES: Final = 1 << 60  # v1 says "none" with a number near 2⁶³
+    from arasul_supervisor.telemetry.cgroup import GroupLimits
+
+_PROCESSOR: Final = re.compile(r"^cpu\d+ ", re.MULTILINE)
+_AVERAGE: Final = re.compile(r"^(some|full) avg10=(\d{1,3}(?:\.\d{1,6})?)(?= |$)", re.MULTILINE | re.ASCII)
+_LOADS: Final = re.compile(r"(\d{1,9}\.\d\d) (\d{1,9}\.\d\d) (\d{1,9}\.\d\d)(?: |$)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +52,71 @@ class CpuTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadAverages:
+    """Processes that ran or waited for a disk, on average; above the number of processors some waited."""
+
+    load_1m: float | None = None
+    load_5m: float | None = None
+    load_15m: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPressure:
+    """Percent of the last 10 s in which some, or all, tasks waited for memory."""
+
+    some_avg10: float | None = None
+    full_avg10: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class HostSample:
-    """What one look at the host found; None where it could not be read."""
+    """What one look at the host found; None where it could not be read.
+
+    `cpus` are the processors that are online, `oom_kills` what the kernel ended for want of memory since boot.
+    """
 
     memory: HostMemory | None
     cpu: CpuTimes | None
+    cpus: int | None
+    load: LoadAverages
+    pressure: MemoryPressure
+    oom_kills: int | None
+    limits: GroupLimits
 
 
 def read_host(root: Path) -> HostSample:
-    """One look at `/proc/meminfo`, `/proc/stat` and the cgroup below `root`."""
-    return HostSample(memory=read_memory(root), cpu=parse_cpu_times(read_text(root / "proc/stat")))
+    """One look at procfs and the control groups below `root`: 0.3 ms of a processor."""
+    groups = Groups(root)
+    ticks = read_text(root / "proc/stat")
+    return HostSample(
+        memory=read_memory(root, groups),
+        cpu=parse_cpu_times(ticks),
+        cpus=len(_PROCESSOR.findall(ticks or "")) or None,  # only those online have a line
+        load=parse_loads(read_text(root / "proc/loadavg")),
+        pressure=parse_pressure(read_text(root / "proc/pressure/memory")),
+        oom_kills=parse_oom_kills(read_text(root / "proc/vmstat")),
+        limits=groups.limits(),
+    )
 
 
-def read_memory(root: Path) -> HostMemory | None:
-    """The host's memory; None when meminfo lacks MemTotal or MemAvailable."""
+def read_memory(root: Path, groups: Groups | None = None) -> HostMemory | None:
+    """The host's memory; None when meminfo lacks MemTotal or MemAvailable.
+
+    :param groups: where we stand in the control groups; looked up when None
+    """
     fields = parse_meminfo(read_text(root / "proc/meminfo"))
     total, available = fields.get("MemTotal"), fields.get("MemAvailable")
     if not total or available is None:
         return None
-    limit, current = _read_cgroup(root)
+    group = (groups or Groups(root)).memory()
     return HostMemory(
         total_bytes=total,
         available_bytes=min(available, total),
         swap_total_bytes=fields.get("SwapTotal"),
         swap_free_bytes=fields.get("SwapFree"),
         nvmap_bytes=fields.get("NvMapMemUsed"),
-        cgroup_limit_bytes=limit,
-        cgroup_current_bytes=current,
+        cgroup_limit_bytes=group.limit_bytes,
+        cgroup_current_bytes=group.current_bytes,
     )
 
 
@@ -82,7 +126,7 @@ def parse_meminfo(text: str | None) -> Mapping[str, int]:
     for line in (text or "").splitlines():
         name, _, rest = line.partition(":")
         words = rest.split()
-        if words and words[0].isascii() and words[0].isdigit():
+        if words and words[0].isascii() and words[0].isdigit() and len(words[0]) <= 20:
             found[name] = int(words[0]) * (1024 if words[1:] == ["kB"] else 1)
     return found
 
@@ -99,6 +143,18 @@ def parse_cpu_times(text: str | None) -> CpuTimes | None:
     return CpuTimes(total=sum(ticks), idle=ticks[3] + ticks[4])
 
 
+def parse_loads(text: str | None) -> LoadAverages:
+    """`/proc/loadavg` as it was seen: `0.20 0.18 0.12 1/80 11206`."""
+    found = _LOADS.match(text or "")
+    return LoadAverages(*map(float, found.groups())) if found else LoadAverages()
+
+
+def parse_pressure(text: str | None) -> MemoryPressure:
+    """`/proc/pressure/memory`: `some avg10=0.22 avg60=0.17 avg300=1.11 total=58761459`, the same for `full`."""
+    averages = {which: float(percent) for which, percent in _AVERAGE.findall(text or "")}
+    return MemoryPressure(averages.get("some"), averages.get("full"))
+
+
 def cpu_percent(before: CpuTimes | None, after: CpuTimes | None) -> float | None:
     """Busy share between two looks: all − idle − iowait, 0 to 100, one decimal; None without two looks. Pure."""
     if before is None or after is None or after.total <= before.total:
@@ -106,33 +162,3 @@ def cpu_percent(before: CpuTimes | None, after: CpuTimes | None) -> float | None
     total = after.total - before.total
     busy = total - (after.idle - before.idle)
     return round(min(100.0, max(0.0, 100 * busy / total)), 1)
-
-
-def _read_cgroup(root: Path) -> tuple[int | None, int | None]:
-    """The tightest limit on the way to the root (None: no limit) and what our own group holds now, in bytes."""
-    limits: list[int] = []
-    current: int | None = None
-    for folder, limit_name, current_name in _memory_folders(root):
-        limit = read_int(folder / limit_name)  # `memory.max` may be the word `max`
-        if limit is not None and limit < _NO_V1_LIMIT_BYTES:
-            limits.append(limit)
-        if current is None:
-            current = read_int(folder / current_name)
-    return (min(limits) if limits else None), current
-
-
-def _memory_folders(root: Path) -> Iterator[tuple[Path, str, str]]:
-    """Folders from our own group up, with the names of the two files. Lines of `/proc/self/cgroup`: `0::/a/b`,
-    `4:memory:/docker/…`; inside a container the path may be the host's and only the mount's root exists."""
-    for line in (read_text(root / "proc/self/cgroup") or "0::/").splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        parts = [part for part in path.split("/") if part not in ("", "..")]
-        if number == "0":
-            base, names = root / "sys/fs/cgroup", ("memory.max", "memory.current")
-        elif "memory" in controllers.split(","):
-            base, names = root / "sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        else:
-            continue
-        for depth in range(len(parts), -1, -1):
-            yield base.joinpath(*parts[:depth]), *names

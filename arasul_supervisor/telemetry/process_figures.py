@@ -1,4 +1,4 @@
-"""Memory of the engine's process tree and of the daemon itself.
+"""Sizes and processor time of the engine's process tree and of the daemon itself.
 
 Pids mean something only in our own `/proc`, so this is the one place that does not look below the configurable root.
 """
@@ -6,98 +6,153 @@ Pids mean something only in our own `/proc`, so this is the one place that does 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.telemetry.files import read_text
+from arasul_supervisor.telemetry.process_files import (
+    PROC,
+    all_pids,
+    children_of,
+    count_fds,
+    has_children_lists,
+    read_stat,
+)
 
-PROC: Final = Path("/proc")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from arasul_supervisor.telemetry.process_files import ProcessStat
+
+Identity = tuple[int, int]
+"""A pid with the ticks of its start: never used twice."""
+
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFigures:
+    """One living process. `cpu_percent` of one processor, so 400 is four of them; None until its second look."""
+
+    pid: int
+    start_ticks: int
+    cpu_ticks: int
+    rss_bytes: int
+    threads: int
+    open_fds: int | None
+    cpu_percent: float | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """What tells it from a later process of the same pid."""
+        return self.pid, self.start_ticks
 
 
 @dataclass(frozen=True, slots=True)
 class TreeFigures:
-    """A process with all its descendants; shared and mapped pages count in each of them."""
+    """A process, first of `members`, with all its living descendants."""
 
-    pid: int
-    rss_bytes: int
-    processes: int
+    members: tuple[ProcessFigures, ...]
 
+    @property
+    def pid(self) -> int:
+        """The leader."""
+        return self.members[0].pid
 
-@dataclass(frozen=True, slots=True)
-class OwnFigures:
-    """The daemon's own size."""
+    @property
+    def rss_bytes(self) -> int:
+        """Resident bytes; shared and mapped pages count in each process."""
+        return sum(member.rss_bytes for member in self.members)
 
-    pid: int
-    rss_bytes: int | None
-    open_fds: int | None
+    @property
+    def threads(self) -> int:
+        """Threads of all."""
+        return sum(member.threads for member in self.members)
+
+    @property
+    def open_fds(self) -> int | None:
+        """Descriptors of all; None as soon as one process keeps its own to itself."""
+        counts = [member.open_fds for member in self.members if member.open_fds is not None]
+        return sum(counts) if len(counts) == len(self.members) else None
+
+    @property
+    def cpu_percent(self) -> float | None:
+        """Of one processor, over those that were there at the last look too; None when the leader was not."""
+        if self.members[0].cpu_percent is None:
+            return None
+        return round(sum(member.cpu_percent or 0.0 for member in self.members), 1)
 
 
 def read_tree(pid: int | None, proc: Path = PROC) -> TreeFigures | None:
-    """Resident bytes of `pid` and its descendants; None when there is no such process."""
-    if pid is None or (own := _rss_bytes(pid, proc)) is None:
+    """`pid` and its descendants; None when there is no such process, or it is dead."""
+    if pid is None or (leader := read_stat(pid, proc)) is None or leader.is_dead:
         return None
-    sizes = [
-        own,
-        *(size for child in _descendants(pid, proc) if (size := _rss_bytes(child, proc)) is not None),
-    ]
-    return TreeFigures(pid=pid, rss_bytes=sum(sizes), processes=len(sizes))
+    below = _below(pid, proc) if has_children_lists(proc) else _below_by_scan(pid, proc)
+    living = (leader, *(stat for stat in below if not stat.is_dead))
+    return TreeFigures(tuple(_figures(stat, proc) for stat in living))
 
 
-def read_own(proc: Path = PROC) -> OwnFigures:
-    """The daemon's resident bytes and open descriptors."""
-    pid = os.getpid()
-    try:
-        open_fds = len(os.listdir(proc / str(pid) / "fd")) - 1  # less the one that lists
-    except OSError:
-        open_fds = None
-    return OwnFigures(pid=pid, rss_bytes=_rss_bytes(pid, proc), open_fds=open_fds)
+def read_own(proc: Path = PROC) -> ProcessFigures | None:
+    """The daemon's own."""
+    stat = read_stat(os.getpid(), proc)
+    return _figures(stat, proc) if stat is not None else None
 
 
-def _rss_bytes(pid: int, proc: Path) -> int | None:
-    """Second field of `statm`, in pages: `18274 5021 2310 660 0 3120 0`. Zombies say 0."""
-    words = (read_text(proc / str(pid) / "statm") or "").split()
-    if len(words) < 2:
-        return None
-    return int(words[1]) * os.sysconf("SC_PAGE_SIZE")
+def tree_with_load(after: TreeFigures, before: TreeFigures | None, *, passed_s: float) -> TreeFigures:
+    """The same with each process's processor time since the look `passed_s` ago. Pure."""
+    earlier = {member.identity: member for member in before.members} if before else {}
+    return TreeFigures(
+        tuple(with_load(member, earlier.get(member.identity), passed_s=passed_s) for member in after.members)
+    )
 
 
-def _descendants(pid: int, proc: Path) -> list[int]:
-    """All below `pid`, by the kernel's own lists; by a scan of all processes where it has none."""
-    if read_text(proc / f"self/task/{os.getpid()}/children") is None:
-        return _descendants_by_scan(pid, proc)
-    found: list[int] = []
-    waiting = [pid]
+def with_load(after: ProcessFigures, before: ProcessFigures | None, *, passed_s: float) -> ProcessFigures:
+    """The same with its processor time since the look `passed_s` ago. Pure.
+
+    None where that look did not see this very process: a pid that is used again starts anew.
+    """
+    if before is None or before.identity != after.identity or passed_s <= 0:
+        return after
+    used_s = max(0, after.cpu_ticks - before.cpu_ticks) / _TICKS_PER_S
+    return replace(after, cpu_percent=round(100 * used_s / passed_s, 1))
+
+
+def _figures(stat: ProcessStat, proc: Path) -> ProcessFigures:
+    return ProcessFigures(
+        pid=stat.pid,
+        start_ticks=stat.start_ticks,
+        cpu_ticks=stat.cpu_ticks,
+        rss_bytes=stat.rss_bytes,
+        threads=stat.threads,
+        open_fds=count_fds(stat.pid, proc),
+    )
+
+
+def _below(pid: int, proc: Path) -> list[ProcessStat]:
+    """All below `pid`, by the kernel's own lists."""
+    found: list[ProcessStat] = []
+    seen, waiting = {pid}, [pid]
     while waiting:
-        children = _children(waiting.pop(), proc)
-        found += children
-        waiting += children
+        for child in children_of(waiting.pop(), proc):
+            stat = read_stat(child, proc) if child not in seen else None
+            if stat is not None:
+                seen.add(child)
+                found.append(stat)
+                waiting.append(child)
     return found
 
 
-def _children(pid: int, proc: Path) -> list[int]:
-    found: list[int] = []
-    try:
-        threads = os.listdir(proc / f"{pid}/task")
-    except OSError:
-        return found
-    for thread in threads:
-        found += map(int, (read_text(proc / f"{pid}/task/{thread}/children") or "").split())
-    return found
-
-
-def _descendants_by_scan(pid: int, proc: Path) -> list[int]:
+def _below_by_scan(pid: int, proc: Path) -> list[ProcessStat]:
     """Without CONFIG_PROC_CHILDREN: 21 ms for 500 processes (facts/process.md §3), hence never on the loop."""
-    children: dict[int, list[int]] = {}
-    for name in filter(str.isdigit, os.listdir(proc)):
-        # `4242 (a name) with ) in it) S 17 …`: the parent is the second word after the last bracket
-        words = (read_text(proc / name / "stat") or "").rpartition(")")[2].split()
-        if len(words) > 1:
-            children.setdefault(int(words[1]), []).append(int(name))
-    found: list[int] = []
-    waiting = [pid]
+    children: dict[int, list[ProcessStat]] = {}
+    for other in all_pids(proc):
+        stat = read_stat(other, proc)
+        if stat is not None:
+            children.setdefault(stat.parent_pid, []).append(stat)
+    found: list[ProcessStat] = []
+    seen, waiting = {pid}, [pid]
     while waiting:
-        below = children.get(waiting.pop(), [])
+        below = [stat for stat in children.get(waiting.pop(), ()) if stat.pid not in seen]
         found += below
-        waiting += below
+        seen.update(stat.pid for stat in below)
+        waiting += [stat.pid for stat in below]
     return found

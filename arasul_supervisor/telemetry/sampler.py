@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.telemetry.gpu.none import NoGpu
-from arasul_supervisor.telemetry.gpu.nvml import NvmlSource
+from arasul_supervisor.telemetry.board import BoardReader
+from arasul_supervisor.telemetry.board_watch import BoardWatch, watch_board
+from arasul_supervisor.telemetry.gpu.launch_memory import memory_of
+from arasul_supervisor.telemetry.gpu.sources import GpuSources, sources_for
 from arasul_supervisor.telemetry.gpu_check import check_gpus
 from arasul_supervisor.telemetry.gpu_view import free_gpu_bytes, gpu_entries, view_gpus
+from arasul_supervisor.telemetry.history import History, sample_of
 from arasul_supervisor.telemetry.host import cpu_percent, read_host, read_memory
 from arasul_supervisor.telemetry.machine import read_machine
+from arasul_supervisor.telemetry.mapped_figures import MappedFigures
 from arasul_supervisor.telemetry.offload import Offload
-from arasul_supervisor.telemetry.process_figures import read_own, read_tree
+from arasul_supervisor.telemetry.process_figures import read_own, read_tree, tree_with_load, with_load
 from arasul_supervisor.telemetry.stats import Known, Look, stats_payload
-from arasul_supervisor.telemetry.store_disk import read_store_disk
-from arasul_supervisor.telemetry.thermal import read_temperatures
+from arasul_supervisor.telemetry.store_watch import StoreWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.event_log import EventLog
-    from arasul_supervisor.telemetry.gpu.probe import GpuSettings
+    from arasul_supervisor.telemetry.board import BoardFigures
+    from arasul_supervisor.telemetry.gpu.gpu_settings import GpuSettings
+    from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook
     from arasul_supervisor.telemetry.gpu.readings import GpuSource
     from arasul_supervisor.telemetry.gpu_check import GpuCheck
     from arasul_supervisor.telemetry.gpu_view import GpuView
@@ -50,7 +56,8 @@ class Sampler:
         own: Callable[[int], None],
         disown: Callable[[int], None],
         store: Path | None = None,
-        source: GpuSource | None = None,
+        sources: Sequence[GpuSource] | None = None,
+        memory_book: GpuMemoryBook | None = None,
         period_s: float = PERIOD_S,
     ) -> None:
         """Start nothing yet.
@@ -59,77 +66,94 @@ class Sampler:
         :param own: told the pid of each child of telemetry as it is spawned: nobody else may reap it
         :param disown: told it when it is reaped, or left to whoever reaps orphans
         :param store: the folder of the models, whose disk is watched; none when None
-        :param source: where GPU figures come from; chosen by `settings.gpu` when None
+        :param sources: where GPU figures come from; chosen by the settings when None
+        :param memory_book: told the memory of the GPUs, for the engine's next start
         """
         self._root, self._clock, self._engine_pid, self._log = settings.sysroot, clock, engine_pid, log
         self._period_s = period_s
         self._stale_after_s = max(10.0, 3 * period_s)
-        self._source = source or _source_for(settings, clock, log, own=own, disown=disown)
+        chosen = sources_for(settings, clock, log, own=own, disown=disown) if sources is None else sources
+        self._gpus = GpuSources(chosen, log, restart_s=period_s)
         self._proc_files = Offload("telemetry-procfs")
-        self._zone_files = Offload("telemetry-thermal")
-        self._store_files = Offload("telemetry-store")  # may lie on a network, and hang there
-        self._store = store
-        self.store_disk: StoreDisk | None = None
-        """The disk of the models, as last seen."""
+        self._board_files = Offload("telemetry-board")
+        self._note_files = Offload("telemetry-note")
+        self._board_reader = BoardReader(settings.sysroot)
+        self._mapped = MappedFigures()
+        self._store = StoreWatch(store, clock, log, stale_after_s=self._stale_after_s)
+        self.history = History(period_s)
+        """The samples of the last quarter of an hour."""
         self._machine: Machine | None = None
         self._look: Look | None = None
-        self._zones: tuple[float, Mapping[str, float | None]] | None = None
+        self._board: tuple[float, BoardFigures] | None = None
+        self._watch = BoardWatch()
+        self._memory_book = memory_book
 
     async def run(self) -> None:
         """Look again and again until cancelled; ends within a second then."""
-        source: asyncio.Task[None] | None = None
+        gpus = asyncio.create_task(self._gpus.run(), name="gpu-sources")
         try:
             while True:
-                source = source or asyncio.create_task(self._source.run(), name="gpu-source")
                 await self._look_around()
-                await asyncio.wait((source,), timeout=self._period_s)
-                if source.done():
-                    self._say_unexpected(source.exception())
-                    source = None
-                    await asyncio.sleep(self._period_s)
+                await asyncio.wait((gpus,), timeout=self._period_s)
+                if gpus.done():
+                    gpus.result()  # they never end by themselves, but if they do, the daemon must know
         finally:
-            if source is not None:
-                source.cancel()
-                await asyncio.wait((source,), timeout=_SOURCE_FAREWELL_S)
-            await self._proc_files.settle(timeout_s=_FILES_FAREWELL_S)
-            await self._zone_files.settle(timeout_s=_FILES_FAREWELL_S)
-            await self._store_files.settle(timeout_s=_FILES_FAREWELL_S)
+            gpus.cancel()
+            await asyncio.wait((gpus,), timeout=_SOURCE_FAREWELL_S)
+            threads = (self._proc_files, self._board_files, self._note_files, self._mapped, self._store)
+            await asyncio.gather(*(thread.settle(timeout_s=_FILES_FAREWELL_S) for thread in threads))
 
     async def refresh(self, *, timeout_s: float) -> None:
         """Have the GPU looked at now and wait for the answer; where none comes, `timeout_s` is all it costs."""
-        await asyncio.wait((self._source.look_again(),), timeout=timeout_s)
+        await self._gpus.look_again(timeout_s=timeout_s)
+
+    @property
+    def store_disk(self) -> StoreDisk | None:
+        """The disk of the models, as last seen; None when that is too long ago."""
+        return self._store.disk
 
     def stats(self, now_mono: float) -> Mapping[str, object]:
         """The body of `/api/stats` at `now_mono`, from memory."""
-        look, zones = self._look, self._zones
-        oldest_mono = now_mono - self._stale_after_s
-        return stats_payload(
-            Known(
-                now_mono=now_mono,
-                view=self._view(now_mono),
-                machine=self._machine,
-                last_look=look,
-                host_look=look if look and look.taken_mono >= oldest_mono else None,
-                temperatures=zones[1] if zones and zones[0] >= oldest_mono else None,
-                engine_pid=self._engine_pid(),
-            )
-        )
+        return stats_payload(self._known(now_mono))
 
     def gpu_check(self) -> GpuCheck:
         """The health point `gpu`, from memory. It knows nothing of an engine that fell back to the CPU."""
         now_mono = self._clock.mono()
-        return check_gpus(self._view(now_mono), now_mono=now_mono)
+        return check_gpus(self._view(now_mono), self._watch, now_mono=now_mono)
 
     def free_bytes(self) -> int | None:
         """Free memory of all GPUs together; MemAvailable, read now, where the GPU shares it or there is none."""
         view = self._view(self._clock.mono())
         host = read_memory(self._root)  # procfs and cgroupfs alone: 0.1 ms
-        if not view.readings:
+        if not view.cards:
             return host.available_bytes if host else None
         return free_gpu_bytes(gpu_entries(view, host))
 
+    def _known(self, now_mono: float) -> Known:
+        look, view = self._look, self._view(now_mono)
+        oldest_mono = now_mono - self._stale_after_s
+        return Known(
+            now_mono=now_mono,
+            view=view,
+            machine=self._machine,
+            last_look=look,
+            host_look=look if look and look.taken_mono >= oldest_mono else None,
+            board=self._board_at(view, now_mono),
+            engine_pid=self._engine_pid(),
+            mapped=self._mapped.known,
+            store_disk=self._store.disk,
+            model_names=self._store.names,
+        )
+
     def _view(self, now_mono: float) -> GpuView:
-        return view_gpus(self._source.report(), now_mono=now_mono, stale_after_s=self._stale_after_s)
+        return view_gpus(self._gpus.reports(), now_mono=now_mono, stale_after_s=self._stale_after_s)
+
+    def _board_at(self, view: GpuView, now_mono: float) -> BoardFigures | None:
+        """The board's figures: a child's on a Jetson, else our own; None when too old."""
+        if view.board is not None or self._board is None:
+            return view.board
+        taken_mono, board = self._board
+        return board if now_mono - taken_mono <= self._stale_after_s else None
 
     async def _look_around(self) -> None:
         """One period's reads of the host; what cannot be read in time grows old instead."""
@@ -137,54 +161,77 @@ class Sampler:
         try:
             look = await self._proc_files.call(lambda: self._read(pid, before), timeout_s=_READ_LIMIT_S)
             self._look = look or self._look
-            zones = await self._zone_files.call(
-                lambda: read_temperatures(self._root), timeout_s=_READ_LIMIT_S
-            )
-            if zones is not None:
-                self._zones = (self._clock.mono(), zones)
-            if self._store is not None:
-                await self._look_at_store(self._store)
+            await self._look_at_board()
+            await self._note_memory()
+            self._remember(look)
+            await self._look_closer(look or self._look)
         except Exception as error:  # a file of a shape that nobody has seen must not end the telemetry
             self._say_unexpected(error)
 
-    async def _look_at_store(self, store: Path) -> None:
-        mono, at = self._clock.mono(), self._clock.wall()
-        before = self.store_disk.trouble if self.store_disk else None
-        self.store_disk = await self._store_files.call(
-            lambda: read_store_disk(store, mono=mono, at=at), timeout_s=_READ_LIMIT_S
+    async def _look_at_board(self) -> None:
+        """Read the board here, unless it is a Jetson's, whose firmware can hang: that is a child's work."""
+        now_mono = self._clock.mono()
+        view = self._view(now_mono)
+        if self._machine is not None and not self._machine.is_jetson:
+            board = await self._board_files.call(
+                lambda: self._board_reader.read(now_mono), timeout_s=_READ_LIMIT_S
+            )
+            if board is not None:
+                self._board = (now_mono, board)
+        self._watch = watch_board(
+            self._watch,
+            self._board_at(view, now_mono),
+            memory=self._look.host.memory if self._look else None,
+            is_unified=any(card.is_unified for card in view.cards),
+            now_mono=now_mono,
         )
-        if not before and self.store_disk and self.store_disk.trouble:
-            self._log.error("engine_outcome", outcome="disk_full", message=self.store_disk.trouble)
+
+    async def _note_memory(self) -> None:
+        """Tell the book what the GPUs have; a card that is sick or silent is not told of."""
+        book, view = self._memory_book, self._view(self._clock.mono())
+        if book is None or not view.cards or any(card.is_stale or not card.is_well for card in view.cards):
+            return
+        tree = self._look.engine if self._look else None
+        readings = [card.first_reading for card in view.cards]
+        book.take(memory_of(readings, self._root), is_engine_idle=tree is None or len(tree.members) == 1)
+        if book.is_worth_noting:
+            await self._note_files.call(lambda: book.note(self._root), timeout_s=_READ_LIMIT_S)
+
+    def _remember(self, look: Look | None) -> None:
+        """One sample for the history; a look that was not done in time leaves its figures unknown."""
+        now_mono = self._clock.mono()
+        payload = stats_payload(replace(self._known(now_mono), host_look=look))
+        self.history.add(sample_of(payload, taken_at=self._clock.wall()), taken_mono=now_mono)
+
+    async def _look_closer(self, look: Look | None) -> None:
+        """What may hang, each in a thread of its own: address spaces, and the disk of the models."""
+        members = look.engine.members if look and look.engine else ()
+        own = (look.own,) if look and look.own else ()
+        processes = [process.identity for process in (*members, *own)]
+        await self._mapped.look(processes, now_mono=self._clock.mono(), timeout_s=_READ_LIMIT_S)
+        models = self._mapped.known.models.values()
+        await self._store.look({model.blob for model in models if model.blob}, timeout_s=_READ_LIMIT_S)
 
     def _read(self, pid: int | None, before: Look | None) -> Look:
         """Runs in a thread."""
         self._machine = self._machine or read_machine(self._root)
         host = read_host(self._root)
+        now_mono = self._clock.mono()
+        tree, own = read_tree(pid), read_own()
+        if before is not None:
+            passed_s = now_mono - before.taken_mono
+            tree = tree and tree_with_load(tree, before.engine, passed_s=passed_s)
+            own = own and with_load(own, before.own, passed_s=passed_s)
         return Look(
-            taken_mono=self._clock.mono(),
+            taken_mono=now_mono,
             taken_at=self._clock.wall(),
             host=host,
             cpu_percent=cpu_percent(before.host.cpu if before else None, host.cpu),
-            engine=read_tree(pid),
-            own=read_own(),
+            engine=tree,
+            own=own,
         )
 
     def _say_unexpected(self, error: BaseException | None) -> None:
         """A fault of ours: the traceback goes to the log, the telemetry goes on."""
         text = "".join(traceback.format_exception(error)) if error else "its task ended by itself"
         self._log.error("telemetry_failed", traceback=text)
-
-
-def _source_for(
-    settings: GpuSettings,
-    clock: Clock,
-    log: EventLog,
-    *,
-    own: Callable[[int], None],
-    disown: Callable[[int], None],
-) -> GpuSource:
-    if settings.gpu not in ("auto", "nvml"):
-        return NoGpu(settings.gpu, clock.mono())
-    is_asked_for = settings.gpu == "nvml"
-    looks_anyway = "ARASUL_GPU is nvml" if is_asked_for else ""
-    return NvmlSource(settings.sysroot, clock, log, own=own, disown=disown, looks_anyway=looks_anyway)

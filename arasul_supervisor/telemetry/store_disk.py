@@ -17,17 +17,26 @@ MIB: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StoreDisk:
-    """What the disk of the model store has left for this user, in bytes, and when that was seen."""
+    """The disk of the model store, in bytes, and when it was seen. `free_bytes` is what this user may still write."""
 
     folder: str
+    total_bytes: int
+    used_bytes: int
     free_bytes: int
     seen_mono: float
     seen_at: float
+    is_read_only: bool = False
+
+    @property
+    def used_percent(self) -> float | None:
+        """As `df` counts: used of used and free, one decimal; what is reserved for root is neither."""
+        whole = self.used_bytes + self.free_bytes
+        return round(100 * self.used_bytes / whole, 1) if whole > 0 else None
 
     @property
     def trouble(self) -> str | None:
-        """Why no model can be stored, as one sentence; None while there is room."""
-        if self.free_bytes >= FULL_BELOW_BYTES:
+        """Why no model can be stored, as one sentence; None while there is room, or where none is meant to be."""
+        if self.is_read_only or self.free_bytes >= FULL_BELOW_BYTES:
             return None
         return (
             f"The disk of the model store {self.folder} is full ({self.free_bytes // MIB} MiB left): "
@@ -47,8 +56,15 @@ def read_store_disk(folder: Path, *, mono: float, at: float) -> StoreDisk | None
             continue
         except OSError:  # gone, or not ours to see
             return None
-        if seen.f_flag & os.ST_RDONLY:  # meant so: nothing is to be stored there
+        if not seen.f_blocks:
             return None
-        n_free = seen.f_bavail if os.geteuid() else seen.f_bfree
-        return StoreDisk(str(folder), n_free * seen.f_frsize, mono, at) if seen.f_blocks else None
+        return StoreDisk(
+            folder=os.fsencode(folder).decode("utf-8", "replace"),
+            total_bytes=seen.f_blocks * seen.f_frsize,
+            used_bytes=(seen.f_blocks - seen.f_bfree) * seen.f_frsize,
+            free_bytes=(seen.f_bavail if os.geteuid() else seen.f_bfree) * seen.f_frsize,
+            seen_mono=mono,
+            seen_at=at,
+            is_read_only=bool(seen.f_flag & os.ST_RDONLY),
+        )
     return None

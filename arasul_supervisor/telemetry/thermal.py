@@ -1,38 +1,106 @@
-"""Temperatures of the board's thermal zones. A read can enter firmware and block: never call this on the loop."""
+"""Thermal zones with their limits, and the alerts of a board that slows itself down (facts/gpu.md §4).
+
+A read can enter firmware and block: never call this on the loop.
+"""
 
 from __future__ import annotations
 
+import errno
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.telemetry.files import read_int, read_text
+from arasul_supervisor.telemetry.files import names_in, read_int, read_or_errno, read_text, to_int
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 _NUMBER: Final = re.compile(r"\d+$")
+_PLAUSIBLE_C: Final = (-100.0, 200.0)  # -256 °C is what some drivers say of a gated domain
+_FOLDER: Final = "sys/class/thermal"
 
 
-def read_temperatures(root: Path) -> Mapping[str, float | None]:
-    """°C by zone name; None where the zone does not answer (a gated one never does). Zones of one name are numbered.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Trip points of a zone in °C: where the board begins to slow down, and where it switches itself off."""
 
-    The name is the zone's type in lower case without `-therm` or `-thermal` (facts/gpu.md §4).
+    passive: float | None
+    critical: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """One thermal zone: its name, the folder to read it from, and its limits where it has any."""
+
+    name: str
+    folder: Path
+    limits: Limits | None
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneReading:
+    """°C; None with `is_gated` when the domain is without power, None alone when the read failed."""
+
+    celsius: float | None
+    is_gated: bool = False
+
+
+def find_zones(root: Path) -> tuple[Zone, ...]:
+    """All zones by name, in the order of their numbers; a second one of the same name is numbered.
+
+    The name is the zone's type in lower case without `-therm` or `-thermal`.
     """
-    found: dict[str, float | None] = {}
-    zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"), key=_number)
-    for zone in zones:
-        kind = read_text(zone / "type")
-        if not kind:
-            continue
-        name = kind.lower().removesuffix("-thermal").removesuffix("-therm")
-        millidegrees = read_int(zone / "temp")
-        found[_unused(name, found)] = None if millidegrees is None else millidegrees / 1000
+    found: dict[str, Zone] = {}
+    for folder in _numbered(root / _FOLDER, "thermal_zone"):
+        kind = read_text(folder / "type")
+        if kind:
+            name = _unused(kind.lower().removesuffix("-thermal").removesuffix("-therm"), found)
+            found[name] = Zone(name, folder, _limits(folder))
+    return tuple(found.values())
+
+
+def read_zone(zone: Zone) -> ZoneReading:
+    """One look; a gated zone answers EAGAIN every time, so nothing is tried twice."""
+    text, error = read_or_errno(zone.folder / "temp")
+    millidegrees = to_int(text)
+    if millidegrees is None:
+        return ZoneReading(None, is_gated=error == errno.EAGAIN)
+    celsius = millidegrees / 1000
+    return ZoneReading(celsius if _PLAUSIBLE_C[0] <= celsius <= _PLAUSIBLE_C[1] else None)
+
+
+def find_alerts(root: Path) -> Mapping[str, Path]:
+    """The file of each alert by its name: `cpu`, `gpu`, `soc0`, …, `hot-surface`; above 0 it slows down now."""
+    found: dict[str, Path] = {}
+    for folder in _numbered(root / _FOLDER, "cooling_device"):
+        kind = read_text(folder / "type") or ""
+        if kind.endswith("-alert"):
+            name = kind.removesuffix("-alert").removesuffix("-throttle")
+            found[_unused(name, found)] = folder / "cur_state"
     return found
 
 
-def _number(zone: Path) -> int:
-    match = _NUMBER.search(zone.name)
+def _limits(folder: Path) -> Limits | None:
+    """Taken by type, for their order differs; 0 is a slot that is not used."""
+    by_type: dict[str, float] = {}
+    for name in names_in(folder):
+        if name.startswith("trip_point_") and name.endswith("_type"):
+            kind = read_text(folder / name)
+            millidegrees = read_int(folder / f"{name.removesuffix('_type')}_temp")
+            if kind and millidegrees is not None and millidegrees > 0:
+                by_type.setdefault(kind, millidegrees / 1000)
+    passive, critical = by_type.get("passive"), by_type.get("critical")
+    return None if passive is None and critical is None else Limits(passive, critical)
+
+
+def _numbered(folder: Path, prefix: str) -> list[Path]:
+    names = (name for name in names_in(folder) if name.startswith(prefix))
+    return [folder / name for name in sorted(names, key=_number)]
+
+
+def _number(name: str) -> int:
+    match = _NUMBER.search(name)
     return int(match[0]) if match else -1
 
 

@@ -21,6 +21,7 @@ from arasul_supervisor.ollama.residency import Residency
 from arasul_supervisor.settings import load_settings
 from arasul_supervisor.supervision.snapshot import Snapshot, State, Wanted
 from arasul_supervisor.telemetry.gpu_check import GpuCheck
+from arasul_supervisor.telemetry.history import History
 from tests.api.raw import eventually
 
 if TYPE_CHECKING:
@@ -114,14 +115,20 @@ class StubEngineLog:
         return LogPage((), 0, 0)
 
 
+PARTS = {"platform": {"kind": "cpu"}, "engine": {"pid": None, "runners": None}}
+
+
 class StubSampler:
     """A box without a GPU, with room on its disk."""
 
     store_disk = None
 
+    def __init__(self) -> None:
+        self.history = History(period_s=5.0)
+
     def stats(self, now_mono: float) -> Mapping[str, object]:
         flat = ("gpu_utilization", "gpu_memory", "gpu_temperature", "cpu_percent", "process_memory_mb")
-        return {**dict.fromkeys(flat), "timestamp": time.time(), "platform": {"kind": "cpu"}}
+        return {**dict.fromkeys(flat), "timestamp": time.time(), **PARTS}
 
     def gpu_check(self) -> GpuCheck:
         return GpuCheck("skipped", "This box has no GPU.", None)
@@ -155,6 +162,7 @@ class ApiUnderTest:
     log: StubLog
     catalogue: Catalogue
     pulls: PullJobs
+    sampler: StubSampler
 
 
 @asynccontextmanager
@@ -191,10 +199,11 @@ async def api_under_test(
         concurrency=2,
         after_change=catalogue.invalidate,
     )
+    sampler = StubSampler()
     # The stubs have the shape of what they stand for; the real classes have no common protocol.
     parts: dict[str, Any] = {
         "engine_log": engine_log,
-        "sampler": StubSampler(),
+        "sampler": sampler,
         "daemon_log": log,
         "load_options": dict,
     }
@@ -212,7 +221,7 @@ async def api_under_test(
     sock = socket.create_server(("127.0.0.1", 0))
     runner = await serve(api, sock)
     try:
-        yield ApiUnderTest(sock.getsockname()[1], engine, engine_log, log, catalogue, pulls)
+        yield ApiUnderTest(sock.getsockname()[1], engine, engine_log, log, catalogue, pulls, sampler)
     finally:
         await runner.cleanup()
         await pulls.close()

@@ -1,16 +1,30 @@
 /* A stand-in for libnvidia-ml.so.1 that answers from the text file named by NVML_STUB_FILE, read anew at every call.
  *
- * One `key = value` a line: an absent key answers 3 (not supported), `!15` answers code 15, `hang` never answers. `init`
- * and `gpuN.handle` carry faults only. After a failed init every call answers 1, as the real library does.
- * -DWITHOUT_V3 leaves out the _v3 process lists, -DWITHOUT_TEMPERATURE_V and -DWITHOUT_EVENT_REASONS the newer names.
+ * One `key = value` a line: an absent key answers 3 (not supported), `!15` answers code 15, `hang` never answers,
+ * `sleep-in-kernel` never answers in state D, `crash` ends the process by SIGSEGV. `init` and `gpuN.handle` carry faults
+ * only; `gpuN.xids` lists the error reports so far. After a failed init every call answers 1, as the real library does.
+ * -DWITHOUT_V3 leaves out the _v3 process lists, -DWITHOUT_TEMPERATURE_V and -DWITHOUT_EVENT_REASONS the newer names,
+ * -DANCIENT all of these and what came after driver 450.
  */
+#define _GNU_SOURCE
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { OK = 0, UNINITIALIZED = 1, NOT_SUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7 };
-enum { MAX_LINE = 4096 };
+#ifdef ANCIENT
+#define WITHOUT_V3
+#define WITHOUT_TEMPERATURE_V
+#define WITHOUT_EVENT_REASONS
+#define WITHOUT_MEMORY_V2
+#define WITHOUT_MIG
+#define WITHOUT_EVENTS
+#define WITHOUT_CUDA_V2
+#endif
+
+enum { OK = 0, UNINITIALIZED = 1, NOT_SUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, TIMEOUT = 10 };
+enum { MAX_LINE = 4096, MAX_GPUS = 16, XID_EVENT = 8 };
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -54,6 +68,12 @@ static int look_up(const char *key, char *out)
         return atoi(out + 1);
     while (!strcmp(out, "hang"))
         pause();
+    if (!strcmp(out, "crash"))
+        raise(SIGSEGV);
+    if (!strcmp(out, "sleep-in-kernel") && vfork() == 0) { /* the parent waits in state D until its child is gone */
+        for (;;)
+            pause();
+    }
     return OK;
 }
 
@@ -156,6 +176,7 @@ int nvmlDeviceGetMemoryInfo(void *handle, memory_v1 *out)
     return code;
 }
 
+#ifndef WITHOUT_MEMORY_V2
 int nvmlDeviceGetMemoryInfo_v2(void *handle, memory_v2 *out)
 {
     char text[MAX_LINE];
@@ -164,6 +185,7 @@ int nvmlDeviceGetMemoryInfo_v2(void *handle, memory_v2 *out)
         sscanf(text, "%llu %llu %llu %llu", &out->total, &out->reserved, &out->free, &out->used);
     return code;
 }
+#endif
 
 int nvmlDeviceGetUtilizationRates(void *handle, utilization *out)
 {
@@ -187,6 +209,7 @@ int nvmlDeviceGetTemperature(void *handle, u32 sensor, u32 *out)
     return ask_number(handle, "temperature", out);
 }
 
+int nvmlDeviceGetFanSpeed(void *handle, u32 *out) { return ask_number(handle, "fan_percent", out); }
 int nvmlDeviceGetPowerUsage(void *handle, u32 *out) { return ask_number(handle, "power_mw", out); }
 int nvmlDeviceGetEnforcedPowerLimit(void *handle, u32 *out) { return ask_number(handle, "power_limit_mw", out); }
 
@@ -255,6 +278,7 @@ int nvmlDeviceGetGraphicsRunningProcesses_v2(void *handle, u32 *count, process *
     return processes(handle, "graphics", count, out);
 }
 
+#ifndef WITHOUT_MIG
 int nvmlDeviceGetMigMode(void *handle, u32 *current, u32 *pending)
 {
     char text[MAX_LINE];
@@ -275,3 +299,64 @@ int nvmlDeviceGetMigDeviceHandleByIndex(void *handle, u32 index, void **out)
 
 int nvmlDeviceGetGpuInstanceId(void *handle, u32 *out) { return ask_number(handle, "gi", out); }
 int nvmlDeviceGetComputeInstanceId(void *handle, u32 *out) { return ask_number(handle, "ci", out); }
+#endif
+
+#ifndef WITHOUT_CUDA_V2
+int nvmlSystemGetCudaDriverVersion_v2(int *out)
+{
+    char text[MAX_LINE];
+    int code = initialized ? look_up("cuda", text) : UNINITIALIZED;
+    if (code == OK)
+        *out = atoi(text);
+    return code;
+}
+#endif
+
+#ifndef WITHOUT_EVENTS
+/* A set watches one card; each wait gives the next of `gpuN.xids` that it has not given yet. */
+typedef struct { void *device; u64 type, data; u32 gi, ci; } event;
+typedef struct { void *handle; u32 given; } event_set;
+static event_set sets[MAX_GPUS];
+static u32 n_sets = 0;
+
+int nvmlEventSetCreate(void **out)
+{
+    *out = &sets[n_sets++ % MAX_GPUS];
+    return initialized ? OK : UNINITIALIZED;
+}
+
+int nvmlEventSetFree(void *set)
+{
+    ((event_set *)set)->handle = NULL;
+    return OK;
+}
+
+int nvmlDeviceRegisterEvents(void *handle, u64 types, void *set)
+{
+    char text[MAX_LINE];
+    ((event_set *)set)->handle = handle;
+    return types == XID_EVENT ? ask(handle, "xids", text) : NOT_SUPPORTED;
+}
+
+int nvmlEventSetWait_v2(void *set, event *out, u32 timeout_ms)
+{
+    event_set *watched = set;
+    char text[MAX_LINE], *rest, *word;
+    u32 place = 0;
+    int code = ask(watched->handle, "xids", text);
+    (void)timeout_ms;
+    if (code != OK)
+        return code;
+    for (word = strtok_r(text, " ", &rest); word; word = strtok_r(NULL, " ", &rest), place++) {
+        if (place < watched->given)
+            continue;
+        watched->given++;
+        memset(out, 0, sizeof *out);
+        out->device = watched->handle;
+        out->type = XID_EVENT;
+        out->data = strtoull(word, NULL, 10);
+        return OK;
+    }
+    return TIMEOUT;
+}
+#endif

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import shutil
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
+
+from arasul_supervisor.telemetry.gpu.child_source import ChildSource, SourceLimits
+from arasul_supervisor.telemetry.gpu.kinds import nvml_kind, tegra_kind
+from arasul_supervisor.telemetry.sampler import Sampler
+from tests.engine.board_trees import BOARDS, lay
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
 
-    from arasul_supervisor.telemetry.sampler import Sampler
-
-BOARDS: Final = Path(__file__).with_name("boards")
+    from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook
+    from arasul_supervisor.telemetry.gpu.readings import GpuSource
 
 
 @dataclass(slots=True)
@@ -35,10 +37,11 @@ class HandClock:
 
 @dataclass(frozen=True, slots=True)
 class BoardSettings:
-    """The two settings that telemetry reads."""
+    """The settings that telemetry reads."""
 
     sysroot: Path
     gpu: str = "auto"
+    jtop: bool = False
 
 
 @dataclass(slots=True)
@@ -80,21 +83,45 @@ class Diary:
 
 
 def board(name: str, folder: Path) -> Path:
-    """A copy of a machine's tree that the test may change; the root to read from."""
-    root = folder / "root"
-    shutil.copytree(BOARDS / name / "root", root, symlinks=True)
-    return root
+    """The tree of a machine all of whose files can be read, which the test may change; the root to read from."""
+    held = lay(BOARDS / name / "tree.txt", folder / "root")
+    assert not held, f"{name} has files that answer EAGAIN: use laid_out()"
+    return folder / "root"
 
 
-def expected(name: str) -> Any:  # Any: JSON
-    """What a correct reader reports of that machine."""
-    return json.loads((BOARDS / name / "expected.json").read_text())
+def sampler_over(
+    root: Path,
+    clock: HandClock,
+    pids: Pids,
+    *,
+    environ: Mapping[str, str] | None,
+    limits: SourceLimits | None = None,
+    diary: Diary | None = None,
+    period_s: float = 5.0,
+    more: tuple[GpuSource, ...] = (),
+    memory_book: GpuMemoryBook | None = None,
+) -> Sampler:
+    """A sampler that asks NVML and the board below `root`, as the daemon's does.
 
-
-def answers(name: str, fault: str = "") -> str:
-    """What the stub library answers on that machine, well or with a fault."""
-    path = BOARDS / name / "faults" / f"{fault}.txt" if fault else BOARDS / name / "nvml.txt"
-    return path.read_text()
+    :param environ: the children's environment: where the NVML stub is found
+    :param more: further sources
+    """
+    log = diary or Diary()
+    sources = [
+        ChildSource(kind, root, clock, log, own=pids.own, disown=pids.disown, limits=limits, environ=environ)
+        for kind in (nvml_kind(), tegra_kind())
+    ]
+    return Sampler(
+        BoardSettings(root),
+        clock,
+        os.getpid,
+        log=log,
+        own=pids.own,
+        disown=pids.disown,
+        sources=(*sources, *more),
+        memory_book=memory_book,
+        period_s=period_s,
+    )
 
 
 @asynccontextmanager

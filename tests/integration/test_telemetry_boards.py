@@ -10,99 +10,120 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from arasul_supervisor.telemetry.gpu.nvml import NvmlLimits, NvmlSource
-from arasul_supervisor.telemetry.sampler import Sampler
+from arasul_supervisor.telemetry.gpu.child_source import SourceLimits
+from tests.engine.board_trees import answers, expected, laid_out
 from tests.engine.nvml_stub import build_nvml_stub
-from tests.engine.telemetry_ground import (
-    BoardSettings,
-    Diary,
-    HandClock,
-    Pids,
-    answers,
-    board,
-    expected,
-    is_alive,
-    running,
-    until,
-)
+from tests.engine.telemetry_ground import HandClock, Pids, board, is_alive, running, sampler_over, until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from arasul_supervisor.telemetry.sampler import Sampler
+
 PERIOD_S = 0.1
+LIMITS = SourceLimits(period_s=PERIOD_S)
 FLAT = ("gpu_utilization", "gpu_memory", "gpu_temperature", "cpu_percent")
+NO_LIBRARY = {"LD_LIBRARY_PATH": "/nowhere"}
 
 
 def sampler_of(root: Path, environ: Mapping[str, str] | None, clock: HandClock, pids: Pids) -> Sampler:
-    limits = NvmlLimits(period_s=PERIOD_S)
-    source = NvmlSource(
-        root, clock, Diary(), own=pids.own, disown=pids.disown, limits=limits, environ=environ
-    )
-    return Sampler(
-        BoardSettings(root),
-        clock,
-        lambda: os.getpid(),
-        log=Diary(),
-        own=pids.own,
-        disown=pids.disown,
-        source=source,
-        period_s=PERIOD_S,
-    )
+    return sampler_over(root, clock, pids, environ=environ, limits=LIMITS, period_s=PERIOD_S)
 
 
-def without_ages(value: Any) -> Any:  # Any: JSON
-    if isinstance(value, dict):
-        return {key: without_ages(part) for key, part in value.items() if key not in ("age_s", "stale")}
-    return [without_ages(part) for part in value] if isinstance(value, list) else value
+def named_by(wanted: Any, told: Any) -> Any:  # Any: JSON
+    """What is told of all that `wanted` names; what is told beside that is for other tests."""
+    if isinstance(wanted, dict) and isinstance(told, dict):
+        return {
+            key: whole(told.get(key)) if key in TABLES else named_by(part, told.get(key))
+            for key, part in wanted.items()
+        }
+    if isinstance(wanted, list) and isinstance(told, list) and len(wanted) == len(told):
+        return [named_by(want, tell) for want, tell in zip(wanted, told, strict=True)]
+    return told
 
 
-@pytest.mark.parametrize("name", ["x86-one-gpu", "x86-two-gpus-mig"])
-async def test_a_machine_with_nvidia_cards_reports_what_was_recorded(name: str, tmp_path: Path) -> None:
-    root, clock, pids = board(name, tmp_path), HandClock(), Pids()
-    stub = build_nvml_stub(tmp_path)
-    stub.answer(answers(name))
-    sampler = sampler_of(root, stub.environ, clock, pids)
+def whole(table: Any) -> Any:  # Any: JSON
+    if not isinstance(table, dict):
+        return table
+    return {key: value for key, value in table.items() if key not in FIGURES_BESIDE}
 
-    async with running(sampler):
-        await until(lambda: sampler.gpu_check().status == "ok" and sampler.stats(clock.now)["timestamp"])
-        (root / "proc/stat.later").replace(root / "proc/stat")
-        await until(lambda: sampler.stats(clock.now)["cpu_percent"])
-        stats = without_ages(sampler.stats(clock.now))
-        check = sampler.gpu_check().status
 
-    wanted = expected(name)
+TABLES = ("temperatures_c", "temperature_limits_c", "overcurrent", "throttle_alerts", "sources")
+FIGURES_BESIDE = ("fan_percent", "last_xid")
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("cpu-only", ""),
+        ("x86-one-gpu", ""),
+        ("x86-two-gpus-mig", ""),
+        ("jetson-agx-orin-jp6", ""),
+        ("jetson-agx-orin-jp6", "busy"),
+        ("jetson-agx-orin-jp6-container", ""),
+        ("jetson-orin-nano-jp5", ""),
+        ("jetson-thor-jp7", ""),
+        ("jetson-thor-jp7", "busy"),
+        ("nasty-jetson", ""),
+        ("nasty-x86", ""),
+    ],
+)
+async def test_a_machine_reports_what_was_recorded(name: str, state: str, tmp_path: Path) -> None:
+    wanted, clock, pids = expected(name, state), HandClock(), Pids()
+    library = answers(name, state=state)
+    environ: Mapping[str, str] = {**os.environ, **NO_LIBRARY}
+    if library is not None:
+        stub = build_nvml_stub(tmp_path)
+        stub.answer(library)
+        environ = stub.environ
+    is_jetson = wanted["platform"]["kind"] == "jetson"
+    n_working = (library is not None) + is_jetson
+
+    with laid_out(name, tmp_path / "root", *(state,) if state else ()) as root:
+        sampler = sampler_of(root, environ, clock, pids)
+        async with running(sampler):
+            await until(lambda: is_complete(sampler, clock, n_working))
+            (root / "proc/stat.later").replace(root / "proc/stat")
+            percent = wanted["flat"]["cpu_percent"]
+            await until(lambda: sampler.stats(clock.now)["cpu_percent"] == percent)
+            stats = dict(sampler.stats(clock.now))
+            check = sampler.gpu_check().status
+
     assert {key: stats[key] for key in FLAT} == wanted["flat"]
-    assert stats["platform"] == wanted["platform"]
-    assert stats["host"] == wanted["host"]
-    assert stats["gpus"] == wanted["gpus"]
+    assert named_by(wanted["platform"], stats["platform"]) == wanted["platform"]
+    assert named_by(wanted["host"], stats["host"]) == wanted["host"]
+    assert named_by(wanted["gpus"], stats["gpus"]) == wanted["gpus"]
     assert check == wanted["gpu_check"]
-    assert (pids.owned, len(pids.ever)) == (set(), 1)
+    n_children = 2 if is_jetson else n_working  # whether a Jetson has the library is learnt by a child
+    assert (pids.owned, len(pids.ever)) == (set(), n_children)
 
 
-async def test_a_machine_without_a_gpu_starts_no_child_and_reports_its_host(tmp_path: Path) -> None:
+def is_complete(sampler: Sampler, clock: HandClock, n_working: int) -> bool:
+    """Whether host, board and each source have been looked at."""
+    stats: Any = sampler.stats(clock.now)
+    working = [source for source in stats["gpu_sources"] if source["state"] == "ok"]
+    answered = [source for source in stats["gpu_sources"] if source["state"]]
+    is_host_known = stats["timestamp"] and stats["host"]["temperatures_c"] is not None
+    return bool(is_host_known and len(working) == n_working and len(answered) == 2)
+
+
+async def test_a_machine_without_a_gpu_starts_no_child(tmp_path: Path) -> None:
     root, clock, pids = board("cpu-only", tmp_path), HandClock(), Pids()
     sampler = sampler_of(root, None, clock, pids)
 
     async with running(sampler):
-        await until(lambda: sampler.stats(clock.now)["timestamp"] and sampler.gpu_check().status == "skipped")
-        (root / "proc/stat.later").replace(root / "proc/stat")
-        await until(lambda: sampler.stats(clock.now)["cpu_percent"])
-        stats = without_ages(sampler.stats(clock.now))
+        await until(lambda: sampler.gpu_check().status == "skipped")
         free = sampler.free_bytes()
 
-    wanted = expected("cpu-only")
-    assert {key: stats[key] for key in FLAT} == wanted["flat"]
-    assert (stats["platform"], stats["host"]) == (wanted["platform"], wanted["host"])
-    assert stats["gpus"] == []
-    assert free == wanted["host"]["memory"]["available_bytes"]
+    assert free == expected("cpu-only")["host"]["memory"]["available_bytes"]
     assert pids.ever == []
 
 
 async def test_stats_are_json_and_are_answered_from_memory(tmp_path: Path) -> None:
     root, clock, pids = board("x86-two-gpus-mig", tmp_path), HandClock(), Pids()
     stub = build_nvml_stub(tmp_path)
-    stub.answer(answers("x86-two-gpus-mig"))
+    stub.answer(answers("x86-two-gpus-mig") or "")
     sampler = sampler_of(root, stub.environ, clock, pids)
 
     async with running(sampler):
@@ -145,7 +166,7 @@ async def test_the_engine_tree_and_the_daemon_show_their_memory(tmp_path: Path) 
 async def test_figures_older_than_three_periods_become_null_and_say_so(tmp_path: Path) -> None:
     root, clock = board("x86-one-gpu", tmp_path), HandClock()
     stub = build_nvml_stub(tmp_path)
-    stub.answer(answers("x86-one-gpu"))
+    stub.answer(answers("x86-one-gpu") or "")
     sampler = sampler_of(root, stub.environ, clock, Pids())
     async with running(sampler):
         await until(lambda: sampler.gpu_check().status == "ok" and sampler.stats(clock.now)["timestamp"])
@@ -162,16 +183,13 @@ async def test_figures_older_than_three_periods_become_null_and_say_so(tmp_path:
 async def test_a_refresh_brings_the_figures_of_now(tmp_path: Path) -> None:
     root, clock, pids = board("x86-one-gpu", tmp_path), HandClock(), Pids()
     stub = build_nvml_stub(tmp_path)
-    stub.answer(answers("x86-one-gpu"))
-    source = NvmlSource(root, clock, Diary(), own=pids.own, disown=pids.disown, environ=stub.environ)
-    sampler = Sampler(
-        BoardSettings(root), clock, lambda: None, log=Diary(), own=pids.own, disown=pids.disown, source=source
-    )
+    stub.answer(answers("x86-one-gpu") or "")
+    sampler = sampler_over(root, clock, pids, environ=stub.environ)
 
     async with running(sampler):  # with its usual period of 5 s
         await until(lambda: sampler.gpu_check().status == "ok")
         before = sampler.free_bytes()
-        stub.answer(answers("x86-one-gpu").replace("64238911488", "70000000000"))
+        stub.answer((answers("x86-one-gpu") or "").replace("64238911488", "70000000000"))
         await sampler.refresh(timeout_s=1.0)
         after = sampler.free_bytes()
 
@@ -181,7 +199,7 @@ async def test_a_refresh_brings_the_figures_of_now(tmp_path: Path) -> None:
 async def test_the_child_holds_nothing_of_the_daemon_but_its_two_pipes(tmp_path: Path) -> None:
     root, clock, pids = board("x86-one-gpu", tmp_path), HandClock(), Pids()
     stub = build_nvml_stub(tmp_path)
-    stub.answer(answers("x86-one-gpu"))
+    stub.answer(answers("x86-one-gpu") or "")
     sampler = sampler_of(root, stub.environ, clock, pids)
     inheritable, other = os.pipe()
     os.set_inheritable(inheritable, True)

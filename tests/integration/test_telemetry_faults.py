@@ -20,18 +20,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from arasul_supervisor.telemetry.gpu.launch import Spawned
-from arasul_supervisor.telemetry.gpu.nvml import NvmlLimits, NvmlSource
-from arasul_supervisor.telemetry.sampler import Sampler
+from arasul_supervisor.telemetry.gpu.child_source import SourceLimits
+from tests.engine.board_trees import answers
 from tests.engine.nvml_stub import NvmlStub, build_nvml_stub
 from tests.engine.telemetry_ground import (
-    BoardSettings,
     Diary,
     HandClock,
     Pids,
-    answers,
     board,
     is_alive,
     running,
+    sampler_over,
     until,
 )
 
@@ -40,9 +39,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from arasul_supervisor.telemetry.sampler import Sampler
+
 CARD = "x86-one-gpu"
 NAME = "NVIDIA H100 80GB HBM3"
-LIMITS = NvmlLimits(
+LIMITS = SourceLimits(
     period_s=0.05, sample_s=0.4, init_s=1.0, kill_s=0.5, look_again_s=0.1, look_rarely_s=60.0, keep_s=15.0
 )
 
@@ -72,22 +73,17 @@ class Box:
         return self.sampler.gpu_check().status
 
     def answer(self, fault: str = "") -> None:
-        self.stub.answer(answers(CARD, fault))
+        self.stub.answer(answers(CARD, fault=fault) or "")
 
 
 @asynccontextmanager
 async def box(
-    folder: Path, *, fault: str = "", defines: tuple[str, ...] = (), limits: NvmlLimits = LIMITS
+    folder: Path, *, fault: str = "", defines: tuple[str, ...] = (), limits: SourceLimits = LIMITS
 ) -> AsyncIterator[Box]:
     root, clock, pids, diary = board(CARD, folder), HandClock(), Pids(), Diary()
     stub = build_nvml_stub(folder, *defines)
-    stub.answer(answers(CARD, fault))
-    source = NvmlSource(
-        root, clock, diary, own=pids.own, disown=pids.disown, limits=limits, environ=stub.environ
-    )
-    sampler = Sampler(
-        BoardSettings(root), clock, lambda: None, log=diary, own=pids.own, disown=pids.disown, source=source
-    )
+    stub.answer(answers(CARD, fault=fault) or "")
+    sampler = sampler_over(root, clock, pids, environ=stub.environ, limits=limits, diary=diary)
     async with running(sampler):
         yield Box(root, stub, clock, pids, diary, sampler)
     assert (pids.owned, "telemetry_failed" in diary.events("error")) == (set(), False)
@@ -231,7 +227,7 @@ async def test_a_child_that_is_killed_is_followed_by_another(tmp_path: Path) -> 
         os.kill(it.pids.ever[0], signal.SIGKILL)
         await until(lambda: len(it.pids.ever) == 2 and it.state == "ok")
 
-        assert "nvml_child_failed" in it.diary.events("warning")
+        assert "gpu_child_failed" in it.diary.events("warning")
 
 
 async def test_a_driver_that_hangs_at_init_is_stuck_and_has_one_child_at_most(tmp_path: Path) -> None:
@@ -325,7 +321,7 @@ asyncio.run(sampler.run())
 @pytest.mark.parametrize("fault", ["", "hang-at-init"], ids=["healthy", "hanging"])
 def test_the_child_ends_with_a_daemon_that_is_killed(fault: str, tmp_path: Path) -> None:
     root, stub = board(CARD, tmp_path), build_nvml_stub(tmp_path)
-    stub.answer(answers(CARD, fault))
+    stub.answer(answers(CARD, fault=fault) or "")
     command = [sys.executable, "-c", DAEMON, str(root)]
     with subprocess.Popen(command, env=stub.environ, stdout=subprocess.PIPE, text=True) as daemon:
         assert daemon.stdout is not None

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from arasul_supervisor.api.gpu_rules import GpuUse, judge_gpu_use
 from arasul_supervisor.api.health_rules import HealthInputs, Inventory, Now, judge_health, with_lost_runner
 from arasul_supervisor.logs.meaning.finding import Finding
+from arasul_supervisor.ollama.models import LoadedModel
 from arasul_supervisor.supervision.snapshot import Failure, RunnerLoss, Snapshot, State, Wanted
 from arasul_supervisor.telemetry.gpu_check import GpuCheck
 
@@ -33,7 +35,7 @@ BASE = HealthInputs(
     gpu=GpuCheck("ok", "GPU 0 answers.", 2.0),
     findings=(),
     inventory=INVENTORY,
-    is_on_cpu=False,
+    gpu_use=GpuUse(),
     version="1.0",
 )
 
@@ -45,6 +47,18 @@ def found(severity: str, *, ago_s: float = 10.0) -> Finding:
 
 def gpu(status: str) -> dict[str, Any]:  # Any: fields of HealthInputs
     return {"gpu": GpuCheck(status, "About the GPU.", 2.0)}
+
+
+ON_CPU = GpuUse(is_on_cpu=True)
+FULL = {"gpu": GpuCheck("ok", "GPU 0 answers.", 2.0, fullest_percent=95.1)}
+
+
+def holding(size_bytes: int, size_vram_bytes: int) -> GpuUse:
+    return GpuUse(loaded=(LoadedModel("tiny:latest", size_bytes, size_vram_bytes, None, "", "sha256:0"),))
+
+
+def out_of_memory(*, ago_s: float) -> Finding:
+    return Finding("out_of_memory", "A model did not fit.", 1000.0 - ago_s, 1.7e9)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +94,26 @@ def gpu(status: str) -> dict[str, Any]:  # Any: fields of HealthInputs
         pytest.param(gpu("warn"), "degraded", 200, id="the GPU is slowed down"),
         pytest.param(gpu("unknown"), "healthy", 200, id="the GPU is not known yet"),
         pytest.param(gpu("skipped"), "healthy", 200, id="no GPU"),
-        pytest.param({"is_on_cpu": True}, "degraded", 200, id="on the CPU beside a GPU"),
-        pytest.param({"is_on_cpu": True, **gpu("skipped")}, "healthy", 200, id="on the CPU without a GPU"),
+        pytest.param({"gpu_use": ON_CPU}, "degraded", 200, id="on the CPU beside a GPU"),
+        pytest.param({"gpu_use": ON_CPU, **gpu("skipped")}, "healthy", 200, id="on the CPU without a GPU"),
+        pytest.param(
+            {"gpu_use": replace(ON_CPU, cpu_wish="LLM_GPU_LAYERS is 0")},
+            "healthy",
+            200,
+            id="as it was asked to",
+        ),
+        pytest.param({"gpu_use": holding(100, 0)}, "degraded", 200, id="a model without a byte on the GPU"),
+        pytest.param({"gpu_use": holding(100, 40)}, "healthy", 200, id="a model in part on the GPU"),
+        pytest.param(
+            {"gpu_use": holding(0, 0)}, "healthy", 200, id="a model of a size that Ollama does not tell"
+        ),
+        pytest.param(FULL, "healthy", 200, id="a full GPU"),
+        pytest.param(
+            {**FULL, "findings": (out_of_memory(ago_s=50),)},
+            "degraded",
+            200,
+            id="a full GPU that refused a model",
+        ),
         pytest.param({"findings": (found("error"),)}, "degraded", 200, id="an error in the log"),
         pytest.param({"findings": (found("error", ago_s=301),)}, "healthy", 200, id="an error long ago"),
         pytest.param({"findings": (found("warning"),)}, "healthy", 200, id="a warning in the log"),
@@ -166,3 +198,21 @@ def test_each_point_has_its_age() -> None:
 
     ages = (view.checks.api.age_s, view.checks.gpu.age_s, view.checks.model.age_s, view.checks.errors.age_s)
     assert ages == (0.5, 2.0, 3.0, 7.0)
+
+
+@pytest.mark.parametrize(("percent", "ago_s"), [(95.0, 50), (95.1, 61)], ids=["not quite full", "long ago"])
+def test_a_full_gpu_is_no_warning_without_a_model_that_did_not_fit_just_now(
+    percent: float, ago_s: float
+) -> None:
+    full = GpuCheck("ok", "GPU 0 answers.", 2.0, fullest_percent=percent)
+
+    told = judge_gpu_use(full, GpuUse(), (out_of_memory(ago_s=ago_s),), now_mono=1000.0)
+
+    assert told == ("ok", "GPU 0 answers.")
+
+
+def test_a_sick_gpu_speaks_for_itself_whatever_the_engine_does() -> None:
+    assert judge_gpu_use(GpuCheck("fail", "It is lost.", 2.0), ON_CPU, (), now_mono=1000.0) == (
+        "fail",
+        "It is lost.",
+    )

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from arasul_supervisor.telemetry.board_watch import BoardWatch
+from arasul_supervisor.telemetry.gpu.cards import Card
+from arasul_supervisor.telemetry.gpu.carry_over import carry_over
+from arasul_supervisor.telemetry.gpu.collect_nvml import Collector, XidWatch, code_of
 from arasul_supervisor.telemetry.gpu.merge import WINNERS, gpu_entry, merge
 from arasul_supervisor.telemetry.gpu.none import NoGpu
-from arasul_supervisor.telemetry.gpu.nvml_child import STATE_OF_CODE, Collector, code_of
-from arasul_supervisor.telemetry.gpu.nvml_lines import carry_over, readings_of, reasons_of
+from arasul_supervisor.telemetry.gpu.nvml_codes import STATE_OF_CODE
+from arasul_supervisor.telemetry.gpu.nvml_lines import cuda_version_of, readings_of, reasons_of
 from arasul_supervisor.telemetry.gpu.readings import GpuReading, SourceReport
 from arasul_supervisor.telemetry.gpu_check import check_gpus
 from arasul_supervisor.telemetry.gpu_view import flat_figures, free_gpu_bytes, gpu_entries, view_gpus
@@ -42,7 +46,16 @@ def report(
 
 
 def entries(*readings: GpuReading, host: HostMemory | None = HOST) -> list[dict[str, object]]:
-    return gpu_entries(view_gpus(report(*readings), now_mono=101.0, stale_after_s=15.0), host)
+    return gpu_entries(view_gpus([report(*readings)], now_mono=101.0, stale_after_s=15.0), host)
+
+
+def entry_of(reading: GpuReading) -> dict[str, object]:
+    return gpu_entry(Card(0, {reading.source: reading}, 0.0, is_stale=False), HOST)
+
+
+def status_at(now_mono: float, *reports: SourceReport, watch: BoardWatch | None = None) -> str:
+    view = view_gpus(reports, now_mono=now_mono, stale_after_s=15.0)
+    return check_gpus(view, watch or BoardWatch(), now_mono=now_mono).status
 
 
 def line(**gpu: object) -> dict[str, object]:
@@ -76,7 +89,7 @@ def test_every_figure_of_the_table_is_one_of_the_reading() -> None:
 def test_memory_that_is_the_hosts_comes_from_meminfo(figures: object, codes: object) -> None:
     (reading,) = readings_of(line(figures=figures, codes=codes))
 
-    entry = gpu_entry(reading, HOST)
+    entry = entry_of(reading)
 
     assert (entry["kind"], entry["memory_kind"]) == ("integrated", "unified")
     assert [entry[f"memory_{what}_bytes"] for what in ("total", "used", "free", "reserved")] == [
@@ -93,7 +106,7 @@ def test_memory_that_is_the_hosts_comes_from_meminfo(figures: object, codes: obj
 def test_memory_that_is_forbidden_is_not_taken_for_the_hosts() -> None:
     (reading,) = readings_of(line(figures={"name": "A10"}, codes={"memory": 4}))
 
-    entry = gpu_entry(reading, HOST)
+    entry = entry_of(reading)
 
     assert (entry["memory_kind"], entry["memory_used_bytes"]) == ("dedicated", None)
 
@@ -151,6 +164,14 @@ def test_a_figure_that_fails_in_passing_keeps_its_value_until_it_is_old() -> Non
 
 def test_a_figure_that_is_refused_for_good_is_null_at_once() -> None:
     assert kept(CARD, replace(CARD, temperature_c=None, refusals={"temperature_c": 3})).temperature_c is None
+
+
+def test_a_figure_that_is_kept_is_shown_with_its_own_age() -> None:
+    soon = kept(CARD, replace(CARD, temperature_c=None, refusals={"temperature_c": 10}))
+    shown = gpu_entries(view_gpus([report(soon, taken_mono=105.0)], now_mono=106.0, stale_after_s=15.0), HOST)
+
+    assert (shown[0]["temperature_c"], shown[0]["age_s"]) == (50.0, 1.0)
+    assert shown[0]["kept_age_s"] == {"temperature_c": 6.0}
 
 
 def test_a_card_that_cannot_tell_its_name_any_more_keeps_it() -> None:
@@ -234,15 +255,14 @@ def test_free_memory_is_the_sum_and_unknown_as_soon_as_one_is() -> None:
     ],
 )
 def test_the_worst_card_speaks_for_the_health_point(what: SourceReport, now_mono: float, status: str) -> None:
-    view = view_gpus(what, now_mono=now_mono, stale_after_s=15.0)
-
-    assert check_gpus(view, now_mono=now_mono).status == status
+    assert status_at(now_mono, what) == status
 
 
 async def test_a_box_where_gpus_are_switched_off_is_skipped_and_says_by_what() -> None:
     source = NoGpu("none", 100.0)
 
-    check = check_gpus(view_gpus(source.report(), now_mono=101.0, stale_after_s=15.0), now_mono=101.0)
+    view = view_gpus([source.report()], now_mono=101.0, stale_after_s=15.0)
+    check = check_gpus(view, BoardWatch(), now_mono=101.0)
 
     assert (check.status, check.detail) == ("skipped", "GPU figures are off: ARASUL_GPU is none.")
     assert source.look_again().done()
@@ -300,6 +320,62 @@ def test_what_is_refused_for_good_is_asked_again_after_ten_minutes_only(code: in
         collector.sample(now_mono)
 
     assert nvml.asked == times
+
+
+class OneXid:
+    """Bindings that report one error of each card, once."""
+
+    nvmlEventTypeXidCriticalError = 8
+
+    def __init__(self, *xids: int) -> None:
+        self.xids, self.sets = list(xids), 0
+
+    def nvmlEventSetCreate(self) -> object:
+        self.sets += 1
+        return self.sets
+
+    def nvmlDeviceRegisterEvents(self, handle: object, types: int, events: object) -> None:
+        assert types == self.nvmlEventTypeXidCriticalError
+
+    def nvmlEventSetWait_v2(self, events: object, timeout_ms: int) -> Any:  # Any: as the bindings
+        assert timeout_ms == 0
+        if not self.xids:
+            raise NumberedError(10)
+
+        class Event:
+            eventType = 8
+            eventData = self.xids.pop(0)
+
+        return Event
+
+
+def test_the_last_error_report_of_a_card_stays_known() -> None:
+    nvml = OneXid(31, 79)
+    watch = XidWatch(nvml)
+
+    told = [watch.newest(0, "handle") for _ in range(3)]
+
+    assert (told, nvml.sets) == ([79, 79, 79], 1)
+
+
+def test_a_card_without_error_reports_has_none() -> None:
+    assert XidWatch(OneXid()).newest(0, "handle") is None
+
+
+@pytest.mark.parametrize(
+    ("xid", "status"), [(None, "ok"), (31, "ok"), (79, "fail"), (119, "warn"), (48, "warn"), (13, "ok")]
+)
+def test_an_error_report_of_the_driver_counts_unless_a_program_is_to_blame(
+    xid: int | None, status: str
+) -> None:
+    assert status_at(101.0, report(replace(CARD, last_xid=xid))) == status
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(13010, "13.1"), (12040, "12.4"), (0, None), (None, None), ("x", None)]
+)
+def test_the_version_of_cuda_is_read_from_its_number(number: object, text: str | None) -> None:
+    assert cuda_version_of({"cuda": number}) == text
 
 
 def test_the_codes_that_condemn_have_their_states() -> None:

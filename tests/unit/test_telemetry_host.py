@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import subprocess
-import sys
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,15 +12,18 @@ from hypothesis import strategies as st
 from arasul_supervisor.telemetry.files import read_text
 from arasul_supervisor.telemetry.host import (
     CpuTimes,
+    LoadAverages,
+    MemoryPressure,
     cpu_percent,
     parse_cpu_times,
+    parse_loads,
     parse_meminfo,
+    parse_pressure,
+    read_host,
     read_memory,
 )
 from arasul_supervisor.telemetry.machine import read_machine
-from arasul_supervisor.telemetry.offload import Offload
-from arasul_supervisor.telemetry.process_figures import read_tree
-from arasul_supervisor.telemetry.thermal import read_temperatures
+from arasul_supervisor.telemetry.thermal import find_zones, read_zone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,48 +52,6 @@ def test_a_meminfo_without_the_two_figures_is_unknown(text: str, tmp_path: Path)
     write(tmp_path, "proc/meminfo", text)
 
     assert read_memory(tmp_path) is None
-
-
-@pytest.mark.parametrize(
-    ("files", "limit", "current"),
-    [
-        ({"sys/fs/cgroup/memory.max": "4096\n", "sys/fs/cgroup/memory.current": "100\n"}, 4096, 100),
-        ({"sys/fs/cgroup/memory.max": "max\n", "sys/fs/cgroup/memory.current": "100\n"}, None, 100),
-        (
-            {
-                "proc/self/cgroup": "0::/a.slice/b.service\n",
-                "sys/fs/cgroup/a.slice/memory.max": "4096\n",
-                "sys/fs/cgroup/a.slice/memory.current": "999\n",
-                "sys/fs/cgroup/a.slice/b.service/memory.max": "max\n",
-                "sys/fs/cgroup/a.slice/b.service/memory.current": "100\n",
-            },
-            4096,
-            100,
-        ),
-        (
-            {
-                "proc/self/cgroup": "4:memory:/docker/1\n0::/\n",
-                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
-                "sys/fs/cgroup/memory/memory.usage_in_bytes": "77\n",
-            },
-            None,
-            77,
-        ),
-        ({}, None, None),
-    ],
-    ids=["container", "no limit", "limit of the slice above", "version 1 without limit", "root"],
-)
-def test_the_tightest_cgroup_limit_counts(
-    files: dict[str, str], limit: int | None, current: int | None, tmp_path: Path
-) -> None:
-    write(tmp_path, "proc/meminfo", MEMINFO)
-    for name, text in files.items():
-        write(tmp_path, name, text)
-
-    memory = read_memory(tmp_path)
-
-    assert memory is not None
-    assert (memory.cgroup_limit_bytes, memory.cgroup_current_bytes) == (limit, current)
 
 
 @pytest.mark.parametrize(
@@ -130,10 +87,62 @@ def test_idle_time_holds_the_wait_for_disks_and_guests_are_not_counted_twice() -
     assert times == CpuTimes(total=10 + 1 + 20 + 300 + 40 + 5 + 6 + 7, idle=340)
 
 
+def test_the_processors_that_are_online_are_counted(tmp_path: Path) -> None:
+    write(
+        tmp_path, "proc/stat", "cpu  9 0 0 9 9 0\ncpu0 1 0 0 1 1 0\ncpu3 1 0 0 1 1 0\nintr 5 cpu1 0\nctxt 1\n"
+    )
+
+    assert read_host(tmp_path).cpus == 2  # 1 and 2 are switched off
+
+
+def test_the_load_of_three_spans_is_told() -> None:
+    assert parse_loads("0.20 0.18 12.00 1/80 11206") == LoadAverages(0.2, 0.18, 12.0)
+
+
+@pytest.mark.parametrize("text", [None, "", "0.20 0.18", "a b c", "nan nan nan 1/2 3", "1.00 2.00 3.000"])
+def test_a_load_of_another_shape_is_unknown(text: str | None) -> None:
+    assert parse_loads(text) == LoadAverages(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "pressure"),
+    [
+        (
+            "some avg10=0.22 avg60=0.17 avg300=1.11 total=58\nfull avg10=100.00 avg60=0.13 avg300=0.96 total=47",
+            MemoryPressure(0.22, 100.0),
+        ),
+        ("some avg10=0.22 avg60=0.17 avg300=1.11 total=58", MemoryPressure(0.22, None)),
+        (None, MemoryPressure(None, None)),
+        ("some avg10= avg60=0.17\nfull avg10=x", MemoryPressure(None, None)),
+    ],
+    ids=["both", "an old kernel without the second line", "a kernel without it", "garbage"],
+)
+def test_the_pressure_on_memory_is_that_of_the_last_ten_seconds(
+    text: str | None, pressure: MemoryPressure
+) -> None:
+    assert parse_pressure(text) == pressure
+
+
+def test_the_kills_of_the_whole_box_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, "proc/vmstat", "nr_free_pages 9\noom_kill_other 5\noom_kill 37\ndrop_pagecache 0\n")
+
+    assert read_host(tmp_path).oom_kills == 37
+
+
+def test_a_box_that_tells_nothing_has_no_figure_and_no_zero(tmp_path: Path) -> None:
+    host = read_host(tmp_path)
+
+    assert (host.memory, host.cpu, host.cpus, host.oom_kills) == (None, None, None, None)
+    assert (host.load, host.pressure) == (LoadAverages(), MemoryPressure())
+
+
 @given(st.text())
 def test_any_text_in_the_files_gives_figures_or_nothing(text: str) -> None:
     parse_meminfo(text)
+    parse_meminfo(f"MemTotal: {text} kB")
     parse_cpu_times(f"cpu {text}")
+    parse_loads(text)
+    parse_pressure(f"some avg10={text}")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +184,7 @@ def test_zones_carry_their_type_and_a_silent_one_is_null(tmp_path: Path) -> None
     os.mkfifo(zones / "thermal_zone3/temp")
     held_open = os.open(zones / "thermal_zone3/temp", os.O_RDWR)
 
-    found = read_temperatures(tmp_path)
+    found = {zone.name: read_zone(zone).celsius for zone in find_zones(tmp_path)}
     os.close(held_open)
 
     assert found == {"gpu": None, "tj": 0.005, "acpitz": 27.8, "cpu": None, "acpitz_2": 1.0}
@@ -186,76 +195,3 @@ def test_a_folder_in_place_of_a_file_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "proc/stat").mkdir(parents=True)
 
     assert read_text(tmp_path / "proc/stat") is None
-
-
-def test_the_tree_of_a_process_counts_its_descendants() -> None:
-    nest = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
-    with subprocess.Popen(
-        [sys.executable, "-c", nest], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        process.stdout.readline()  # from the grandchild
-        tree = read_tree(process.pid)
-        process.stdin.write(b"\n")
-        process.stdin.flush()
-        process.wait(timeout=10)
-
-    assert tree is not None
-    assert tree.processes == 2
-    assert tree.rss_bytes > 2 * 3 * 2**20
-
-
-def test_a_kernel_without_lists_of_children_is_scanned(tmp_path: Path) -> None:
-    page = os.sysconf("SC_PAGE_SIZE")
-    for pid, parent, pages in ((100, 1, 10), (101, 100, 20), (102, 101, 30), (103, 1, 40)):
-        write(tmp_path, f"{pid}/stat", f"{pid} (a) name) S {parent} 100 100 0")
-        write(tmp_path, f"{pid}/statm", f"99 {pages} 0 0 0 0 0")
-
-    tree = read_tree(100, tmp_path)
-
-    assert tree is not None
-    assert (tree.processes, tree.rss_bytes) == (3, 60 * page)
-
-
-def test_no_engine_is_no_figure() -> None:
-    assert read_tree(None) is None
-
-
-async def test_a_read_that_is_stuck_is_given_up_and_not_doubled() -> None:
-    may_go_on = threading.Event()
-    offload = Offload("test-stuck-read")
-    calls: list[int] = []
-
-    def stuck() -> int:
-        calls.append(1)
-        may_go_on.wait(10)
-        return 1
-
-    first = await offload.call(stuck, timeout_s=0.05)
-    second = await offload.call(stuck, timeout_s=0.05)
-    may_go_on.set()
-    await offload.settle(timeout_s=2)
-    third = await offload.call(stuck, timeout_s=2)
-
-    assert (first, second, third, len(calls)) == (None, None, 1, 2)
-
-
-async def test_what_a_read_raises_reaches_its_caller() -> None:
-    def broken() -> int:
-        raise ValueError("odd file")
-
-    with pytest.raises(ValueError, match="odd file"):
-        await Offload("test-broken-read").call(broken, timeout_s=2)
-
-
-def test_a_stuck_read_does_not_hold_the_end_of_the_loop() -> None:
-    may_go_on = threading.Event()
-
-    async def main() -> None:
-        await Offload("test-left-read").call(lambda: may_go_on.wait(10), timeout_s=0.01)
-
-    asyncio.run(main())  # would wait for the thread if it were one of an executor
-
-    assert not may_go_on.is_set()
-    may_go_on.set()

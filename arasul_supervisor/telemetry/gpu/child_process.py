@@ -1,4 +1,4 @@
-"""The NVML child as the loop sees it: requests, lines, its end, and letting go of one that cannot be ended."""
+"""A child of the telemetry as the loop sees it: requests, lines, its end, and letting go of one that cannot be ended."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _MAX_LINE_BYTES: Final = 1024 * 1024  # 8 cards with 7 instances each and 1,000 processes are 40 KiB
+
+_REAPED_S: Final = 0.2
 
 
 class ChildSilent(Exception):
@@ -30,12 +32,14 @@ class ChildProcess:
         self,
         command: tuple[str, ...],
         *,
+        source: str,
         own: Callable[[int], None],
         disown: Callable[[int], None],
         environ: Mapping[str, str] | None,
     ) -> None:
         """Spawn it.
 
+        :param source: what it asks, for what is said about it
         :param own: told the pid before the loop can run, so that the daemon's reaper leaves its status to us
         :param disown: told the pid when it is reaped, or when we gave up on it
         :raises OSError: nothing was started
@@ -44,6 +48,8 @@ class ChildProcess:
         self._child = spawn_child(command, environ)
         own(self._child.pid)
         self._disown = disown
+        self._what = f"The {source} child {self._child.pid}"
+        self._ending = ""
         self._buffer = bytearray()
         self._has_pipes = True
         self._news: asyncio.Future[None] | None = None
@@ -72,10 +78,10 @@ class ChildProcess:
         deadline_mono = self._loop.time() + timeout_s
         while (end := self._buffer.find(b"\n")) < 0:
             if not self._has_pipes or self.ended.done():
-                raise ChildEnded(f"The NVML child {self.pid} ended without an answer.")
+                raise ChildEnded(await self._end_in_words())
             left_s = deadline_mono - self._loop.time()
             if left_s <= 0:
-                raise ChildSilent(f"The NVML child {self.pid} did not answer within {timeout_s:g} s.")
+                raise ChildSilent(f"{self._what} did not answer within {timeout_s:g} s.")
             await self._wait_for_news(left_s)
         text = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
@@ -84,7 +90,7 @@ class ChildProcess:
         except ValueError:
             line = None
         if not isinstance(line, dict):
-            raise ChildEnded(f"The NVML child {self.pid} wrote something that is not JSON.")
+            raise ChildEnded(f"{self._what} wrote something that is not JSON.")
         return line
 
     async def end(self, *, timeout_s: float) -> bool:
@@ -101,6 +107,11 @@ class ChildProcess:
         if not self.ended.done():
             self._forget()
             self.ended.cancel()
+
+    async def _end_in_words(self) -> str:
+        """Its pipe closes a moment before it can be reaped."""
+        await asyncio.wait((self.ended,), timeout=_REAPED_S)
+        return f"{self._what} ended without an answer ({self._ending or 'how is not known'})."
 
     async def _wait_for_news(self, timeout_s: float) -> None:
         """Until something arrives. Not `wait_for`: up to 3.11 it can swallow a cancellation."""
@@ -127,8 +138,10 @@ class ChildProcess:
     def _end_seen(self) -> None:
         if self._has_pipes:
             self._read()  # what it wrote before it died
-        if not reap(self._child.pidfd):
+        ending = reap(self._child.pidfd)
+        if ending is None:
             return
+        self._ending = ending
         self._forget()
         self.ended.set_result(None)
         self._tell()

@@ -1,4 +1,4 @@
-"""Whether there is anything for the NVML child to do, and the start of that child. Standard library only.
+"""Whether there is anything for a child of the telemetry to do, and the start of it. Standard library only.
 
 It lies on the way to the first spawn of the engine, so nothing heavy is imported here.
 """
@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.files import read_text
+from arasul_supervisor.telemetry.gpu.tegra_node import find_node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_PROGRAM: Final = Path(__file__).with_name("nvml_child.py")
+_PROGRAM: Final = Path(__file__).with_name("child_program.py")
+_FOLDER_OF_PACKAGE: Final = Path(__file__).parents[3]
 _SIGNS: Final = (
     "proc/driver/nvidia",
     "dev/nvidiactl",
@@ -36,20 +38,21 @@ _SIGNS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class DriverSigns:
-    """What the file system says of an NVIDIA driver, without opening its library."""
+class Signs:
+    """Whether a source is there to be asked; another `version` of its kernel side needs another child."""
 
     is_there: bool
-    module_version: str | None  # of the loaded kernel module
+    version: str | None
 
 
-def look_for_driver(root: Path) -> DriverSigns:
-    """One cheap look; reads sysfs, so not for the loop."""
+def look_for_driver(root: Path) -> Signs:
+    """What the file system says of an NVIDIA driver, without opening its library. Reads sysfs, so not for the loop.
+
+    A Jetson's library may lie anywhere: its GPU is sign enough.
+    """
     version = read_text(root / "sys/module/nvidia/version")
-    return DriverSigns(
-        is_there=version is not None or any(os.path.exists(root / sign) for sign in _SIGNS),
-        module_version=version or None,
-    )
+    has_sign = version is not None or any(os.path.exists(root / sign) for sign in _SIGNS)
+    return Signs(is_there=has_sign or find_node(root) is not None, version=version or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +72,22 @@ class Spawned:
             return
 
 
-def child_command() -> tuple[str, ...]:
-    """How to run the child. Looks for the bindings on the disk, so not for the loop; does not import them.
+def child_command(source: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """How to run the child that asks this source. `-I`: nothing of the user's environment changes what it imports."""
+    program, parent, folder = str(_PROGRAM), str(os.getpid()), str(_FOLDER_OF_PACKAGE)
+    return (sys.executable, "-I", program, source, parent, folder, *arguments)
 
-    Their folder is told because `-I` hides the user's own site-packages.
+
+def folder_of_module(name: str) -> str:
+    """Where that module can be imported from, which `-I` may hide; empty where it is not installed.
+
+    Looks on the disk, so not for the loop; imports nothing.
     """
-    spec = importlib.util.find_spec("pynvml")
-    folder = ""
-    if spec is not None and spec.origin is not None:
-        file = Path(spec.origin)
-        folder = str(file.parent.parent if file.name == "__init__.py" else file.parent)
-    return (sys.executable, "-I", str(_PROGRAM), str(os.getpid()), folder)
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        return ""
+    file = Path(spec.origin)
+    return str(file.parent.parent if file.name == "__init__.py" else file.parent)
 
 
 def spawn_child(command: tuple[str, ...], environ: Mapping[str, str] | None = None) -> Spawned:
@@ -116,9 +124,14 @@ def spawn_child(command: tuple[str, ...], environ: Mapping[str, str] | None = No
         return spawned
 
 
-def reap(pidfd: int) -> bool:
-    """Take the exit status if there is one; True when the process is gone, whoever reaped it."""
+def reap(pidfd: int) -> str | None:
+    """Take the exit status if there is one; how it ended in a word, None while it lives."""
     try:
-        return os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG) is not None
+        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
-        return True
+        return "reaped by somebody else"
+    if ended is None:
+        return None
+    if ended.si_code == os.CLD_EXITED:
+        return f"exit code {ended.si_status}"
+    return signal.Signals(ended.si_status).name

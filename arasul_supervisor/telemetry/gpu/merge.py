@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.telemetry.gpu.readings import GpuReading
+from arasul_supervisor.telemetry.gpu.readings import GpuReading, Mig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from arasul_supervisor.telemetry.gpu.cards import Card
     from arasul_supervisor.telemetry.host import HostMemory
 
 # The first source of the row that has a value gives it. `procfs` speaks only for a GPU that shares the host's memory,
@@ -24,7 +25,7 @@ WINNERS: Final[Mapping[str, tuple[str, ...]]] = {
     "memory_used_bytes": ("procfs", "nvml"),
     "memory_free_bytes": ("procfs", "nvml"),
     "memory_reserved_bytes": ("nvml",),
-    "memory_by_processes_bytes": ("nvml", "jtop"),
+    "memory_by_processes_bytes": ("nvml", "sysfs", "jtop"),
     "temperature_c": ("sysfs", "nvml", "jtop"),
     "power_watts": ("hwmon", "nvml"),
     "power_limit_watts": ("nvml",),
@@ -32,40 +33,40 @@ WINNERS: Final[Mapping[str, tuple[str, ...]]] = {
     "clock_max_mhz": ("sysfs", "nvml", "jtop"),
     "throttled": ("sysfs", "nvml"),
     "throttle_reasons": ("nvml",),
-    "processes": ("nvml", "jtop"),
+    "fan_percent": ("nvml",),
+    "last_xid": ("nvml",),
+    "processes": ("nvml", "sysfs", "jtop"),
     "mig": ("nvml",),
 }
 
 
-def gpu_entry(reading: GpuReading, host: HostMemory | None, *, source: str = "nvml") -> dict[str, object]:
+def gpu_entry(card: Card, host: HostMemory | None) -> dict[str, object]:
     """One element of `gpus[]`, JSON-ready, but for its age.
 
-    :param reading: what `source` says of this GPU
     :param host: the host's memory, which is the GPU's where it is unified
     """
-    readings = {source: reading}
-    if reading.is_unified and host is not None:
-        readings["procfs"] = _shared_memory(reading, host)
+    readings = dict(card.readings)
+    if card.is_unified and host is not None:
+        readings["procfs"] = _shared_memory(card, host)
     values, sources = merge(readings)
     used, total = values["memory_used_bytes"], values["memory_total_bytes"]
     used_percent = None
     if isinstance(used, int) and isinstance(total, int) and total > 0:
         used_percent = round(100 * used / total, 1)
         sources["memory_used_percent"] = sources["memory_used_bytes"]
-    kind, memory_kind = _kinds(reading)
+    kind, memory_kind = _kinds(card)
+    processes, mig = values["processes"], values["mig"]
     return {
         **values,
-        "index": reading.index,
-        "id": reading.uuid or str(reading.index),
+        "index": card.index,
+        "id": card.id,
         "kind": kind,
-        "state": reading.state,
+        "state": card.state,
         "memory_kind": memory_kind,
         "memory_used_percent": used_percent,
-        "throttle_reasons": list(reading.throttle_reasons or ()),
-        "processes": None
-        if reading.processes is None
-        else [asdict(process) for process in reading.processes],
-        "mig": _mig_entry(reading),
+        "throttle_reasons": list(card.throttle_reasons),
+        "processes": [asdict(process) for process in processes] if isinstance(processes, tuple) else None,
+        "mig": _mig_entry(mig) if isinstance(mig, Mig) else None,
         "sources": sources,
     }
 
@@ -84,23 +85,22 @@ def merge(readings: Mapping[str, GpuReading]) -> tuple[dict[str, object], dict[s
     return values, sources
 
 
-def _shared_memory(reading: GpuReading, host: HostMemory) -> GpuReading:
+def _shared_memory(card: Card, host: HostMemory) -> GpuReading:
     return GpuReading(
-        index=reading.index,
+        index=card.index,
+        source="procfs",
         memory_total_bytes=host.total_bytes,
         memory_used_bytes=host.used_bytes,
         memory_free_bytes=host.available_bytes,
     )
 
 
-def _kinds(reading: GpuReading) -> tuple[str | None, str | None]:
-    if reading.is_unified:
+def _kinds(card: Card) -> tuple[str | None, str | None]:
+    if card.is_unified:
         return "integrated", "unified"
-    return ("discrete", "dedicated") if reading.name else (None, None)
+    return ("discrete", "dedicated") if card.name else (None, None)
 
 
-def _mig_entry(reading: GpuReading) -> dict[str, object] | None:
-    if reading.mig is None:
-        return None
-    instances = [{**asdict(instance), "utilization_percent": None} for instance in reading.mig.instances]
-    return {"enabled": reading.mig.is_enabled, "instances": instances}
+def _mig_entry(mig: Mig) -> dict[str, object]:
+    instances = [{**asdict(instance), "utilization_percent": None} for instance in mig.instances]
+    return {"enabled": mig.is_enabled, "instances": instances}

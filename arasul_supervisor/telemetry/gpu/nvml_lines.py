@@ -1,23 +1,18 @@
-"""From a line of the NVML child to readings: units, disbelief, and what is kept from the look before. Pure."""
+"""From a line of the NVML child to readings: units, disbelief, words. Pure."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from arasul_supervisor.telemetry.gpu.readings import GpuProcess, GpuReading, Mig, MigInstance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _SHARES_HOST_MEMORY: Final = re.compile(r"\(nvgpu\)|\bOrin\b|\bThor\b|\bGB10\b")
-_NVGPU: Final = re.compile(
-    r"\(nvgpu\)|\bOrin\b"
-)  # its utilisation through NVML is refused, or 0 whatever it does
+_NVGPU: Final = re.compile(r"\(nvgpu\)|\bOrin\b")  # a stub: what it does not refuse is 0, or rows of pid 0
 _UNSUPPORTED: Final = (3, 13)
-_TRANSIENT: Final = (10, 20)
-SICK: Final = ("lost", "reset_required")
 _REASONS: Final[Mapping[int, str]] = {
     0x1: "gpu_idle",
     0x2: "applications_clocks",
@@ -30,14 +25,6 @@ _REASONS: Final[Mapping[int, str]] = {
     0x100: "display_clocks",
 }
 _THROTTLING: Final = 0x8 | 0x20 | 0x40 | 0x80
-_FIGURES_OF: Final[Mapping[str, tuple[str, ...]]] = {  # what a refused question leaves empty
-    "memory": ("memory_total_bytes", "memory_used_bytes", "memory_free_bytes", "memory_reserved_bytes"),
-    "power_mw": ("power_watts",),
-    "power_limit_mw": ("power_limit_watts",),
-    "event_reasons": ("throttled", "throttle_reasons"),
-    "compute": ("processes", "memory_by_processes_bytes"),
-}
-
 Line = dict[str, Any]  # Any: JSON written by our own child
 
 
@@ -46,38 +33,10 @@ def readings_of(line: Line) -> tuple[GpuReading, ...]:
     return tuple(_reading(gpu, line["driver"]) for gpu in line["gpus"])
 
 
-def carry_over(
-    before: Sequence[GpuReading],
-    now: Sequence[GpuReading],
-    *,
-    taken_mono: float,
-    now_mono: float,
-    keep_s: float,
-) -> tuple[GpuReading, ...]:
-    """The new readings, with what the former look still has to say.
-
-    A figure that failed in passing (codes 10, 20) keeps its value for `keep_s`; a sick device keeps the identity that
-    it can no longer tell; a device that is not listed any more is lost.
-
-    :param taken_mono: when `before` was taken
-    """
-    by_uuid = {reading.uuid: reading for reading in before if reading.uuid}
-    by_index = {reading.index: reading for reading in before}
-    carried: list[GpuReading] = []
-    for reading in now:
-        former = by_uuid.get(reading.uuid) if reading.uuid else by_index.get(reading.index)
-        if former is None:
-            carried.append(_since(reading, None, now_mono))
-            continue
-        if reading.uuid is None:
-            reading = replace(
-                former.identity(), index=reading.index, state=reading.state, refusals=reading.refusals
-            )
-        kept = _keep(former, reading, taken_mono=taken_mono, oldest_mono=now_mono - keep_s)
-        carried.append(_since(kept, former, now_mono))
-    listed = {reading.uuid for reading in carried}
-    gone = (former for uuid, former in by_uuid.items() if uuid not in listed)
-    return (*carried, *(replace(former.identity(), state="lost") for former in gone))
+def cuda_version_of(line: Line) -> str | None:
+    """`13.1` from the driver's 13010; None where it does not tell."""
+    number = line.get("cuda")
+    return f"{number // 1000}.{number % 1000 // 10}" if isinstance(number, int) and number > 0 else None
 
 
 def _reading(gpu: Line, driver: str | None) -> GpuReading:
@@ -90,9 +49,10 @@ def _reading(gpu: Line, driver: str | None) -> GpuReading:
     is_unified = bool(_SHARES_HOST_MEMORY.search(name or "")) or (
         gpu["state"] == "ok" and not is_stub and (has_no_frame_buffer or codes.get("memory") in _UNSUPPORTED)
     )
+    if _NVGPU.search(name or ""):
+        return _identity_of(gpu, driver)
     if has_no_frame_buffer or is_unified:
         memory = {}
-    is_mute = is_stub or bool(_NVGPU.search(name or ""))
     processes = _processes(figures.get("processes"))
     bits = figures.get("event_reasons")
     return GpuReading(
@@ -102,7 +62,7 @@ def _reading(gpu: Line, driver: str | None) -> GpuReading:
         uuid=figures.get("uuid"),
         pci_bus_id=figures.get("pci_bus_id"),
         driver_version=driver if figures else None,
-        utilization_percent=None if is_mute else _scaled(figures.get("utilization_percent"), 1),
+        utilization_percent=None if is_stub else _scaled(figures.get("utilization_percent"), 1),
         memory_total_bytes=memory.get("total"),
         memory_used_bytes=memory.get("used"),
         memory_free_bytes=memory.get("free"),
@@ -115,10 +75,26 @@ def _reading(gpu: Line, driver: str | None) -> GpuReading:
         clock_max_mhz=_scaled(figures.get("clock_max_mhz"), 1),
         throttled=None if bits is None else bool(bits & _THROTTLING),
         throttle_reasons=None if bits is None else reasons_of(bits),
+        fan_percent=_scaled(figures.get("fan_percent"), 1),
+        last_xid=figures.get("last_xid"),
         processes=processes,
         mig=_mig(figures.get("mig")),
         is_unified=is_unified,
         refusals=codes,
+    )
+
+
+def _identity_of(gpu: Line, driver: str | None) -> GpuReading:
+    figures = gpu["figures"]
+    return GpuReading(
+        index=gpu["index"],
+        state=gpu["state"],
+        name=figures.get("name"),
+        uuid=figures.get("uuid"),
+        pci_bus_id=figures.get("pci_bus_id"),
+        driver_version=driver,
+        is_unified=True,
+        refusals=gpu["codes"],
     )
 
 
@@ -158,35 +134,3 @@ def _mig(mig: Line | None) -> Mig | None:
         for instance in mig["instances"]
     )
     return Mig(is_enabled=mig["enabled"], instances=instances)
-
-
-def _keep(former: GpuReading, now: GpuReading, *, taken_mono: float, oldest_mono: float) -> GpuReading:
-    """`now`, with the former value of each figure that failed in passing, unless that value is too old."""
-    values: dict[str, Any] = {}  # Any: field values of different types
-    since: dict[str, float] = {}
-    for figure in _emptied((question for question, code in now.refusals.items() if code in _TRANSIENT)):
-        value = getattr(former, figure, None)
-        figure_mono = former.kept_since_mono.get(figure, taken_mono)
-        if value is not None and getattr(now, figure) is None and figure_mono >= oldest_mono:
-            values[figure] = value
-            since[figure] = figure_mono
-    return replace(now, **values, kept_since_mono=since)
-
-
-def _emptied(questions: Iterable[str]) -> list[str]:
-    fields = GpuReading.__dataclass_fields__
-    return [
-        figure
-        for question in questions
-        for figure in _FIGURES_OF.get(question, (question,))
-        if figure in fields
-    ]
-
-
-def _since(reading: GpuReading, former: GpuReading | None, now_mono: float) -> GpuReading:
-    """`reading` with what only a series of looks can tell: since when it throttles, and that it has worked."""
-    has_worked = reading.state == "ok" or (former is not None and former.has_worked)
-    since = former.throttled_since_mono if former is not None else None
-    if since is None:
-        since = now_mono
-    return replace(reading, has_worked=has_worked, throttled_since_mono=since if reading.throttled else None)

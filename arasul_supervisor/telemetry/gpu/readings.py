@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
 
+    from arasul_supervisor.telemetry.board import BoardFigures
+
 
 @dataclass(frozen=True, slots=True)
 class GpuProcess:
@@ -41,10 +43,16 @@ class Mig:
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """One look at one GPU through one source. None is "not known", never 0; `index` is this source's own."""
+    """One look at one GPU through one source. None is "not known", never 0; `index` is this source's own.
+
+    `source` is a word of facts/gpu.md §7: `nvml`, `sysfs`, `hwmon`, `jtop`.
+    """
 
     index: int
+    source: str = "nvml"
     state: str = "ok"
+    node: str | None = None  # of a Jetson's GPU, below /sys/class/devfreq
+    has_load_file: bool = False  # then NVML is a stub that tells names alone
     name: str | None = None
     uuid: str | None = None
     pci_bus_id: str | None = None
@@ -62,6 +70,8 @@ class GpuReading:
     clock_max_mhz: float | None = None
     throttled: bool | None = None
     throttle_reasons: tuple[str, ...] | None = None
+    fan_percent: float | None = None
+    last_xid: int | None = None
     processes: tuple[GpuProcess, ...] | None = None
     mig: Mig | None = None
     is_unified: bool = False  # shares the host's memory: its memory figures come from meminfo
@@ -69,12 +79,21 @@ class GpuReading:
     kept_since_mono: Mapping[str, float] = field(default_factory=dict)  # figures of an earlier look, kept
     throttled_since_mono: float | None = None
     has_worked: bool = False  # this very GPU has answered in this life
+    is_stand_in: bool = False  # for whatever the source would tell of if it worked
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What stays the same from look to look: an index does not when a card falls off the bus."""
+        return self.source, self.uuid or self.node or str(self.index)
 
     def identity(self) -> GpuReading:
         """The same GPU without what changes from look to look."""
         return GpuReading(
             index=self.index,
+            source=self.source,
             state=self.state,
+            node=self.node,
+            has_load_file=self.has_load_file,
             name=self.name,
             uuid=self.uuid,
             pci_bus_id=self.pci_bus_id,
@@ -96,6 +115,10 @@ class SourceReport:
     has_worked: bool = False  # a GPU has answered in this life
     taken_mono: float | None = None  # when `readings` were taken
     readings: tuple[GpuReading, ...] = ()
+    board: BoardFigures | None = None  # of the same look, from a source that reads them too
+    cuda_version: str | None = None  # the newest that the driver can serve
+    emc_percent: float | None = None  # load of the memory controller
+    child_pid: int | None = None  # the process that asks, while there is one
 
 
 class GpuSource(Protocol):

@@ -1,0 +1,107 @@
+"""What a board tells of itself beside its GPU: temperatures with limits, power, over-current, alerts, fans.
+
+Read in a child on a Jetson, in a thread elsewhere: never on the loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from arasul_supervisor.telemetry.files import read_int
+from arasul_supervisor.telemetry.power import (
+    Fan,
+    Power,
+    Rail,
+    find_chips,
+    read_fans,
+    read_overcurrent,
+    read_power,
+)
+from arasul_supervisor.telemetry.thermal import Limits, find_alerts, find_zones, read_zone
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from arasul_supervisor.telemetry.thermal import Zone
+
+_FIND_AGAIN_S: Final = 60.0  # zones and chips appear late at boot, and can be unplugged
+_KEEP_S: Final = 15.0  # a readable zone may fail once under load
+
+
+@dataclass(frozen=True, slots=True)
+class BoardFigures:
+    """One look. An unknown figure is None; what the board does not have is absent."""
+
+    temperatures_c: Mapping[str, float | None] = field(default_factory=dict)
+    temperature_limits_c: Mapping[str, Limits] = field(default_factory=dict)
+    power: Power = field(default_factory=Power)
+    overcurrent: Mapping[str, int | None] | None = None
+    throttle_alerts: Mapping[str, int | None] | None = None
+    fans: tuple[Fan, ...] = ()
+    gated_zones: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:  # Any: JSON
+        """The figures as `host` of `/api/stats` shows them."""
+        shown = asdict(self)
+        del shown["gated_zones"]
+        shown["power"]["rails"], shown["fans"] = list(shown["power"]["rails"]), list(shown["fans"])
+        return shown
+
+
+def board_of(line: Mapping[str, Any]) -> BoardFigures:  # Any: JSON of our own child
+    """The figures back from what `as_json` gave."""
+    power = line["power"]
+    rails = tuple(Rail(**rail) for rail in power["rails"])
+    return BoardFigures(
+        temperatures_c=line["temperatures_c"],
+        temperature_limits_c={name: Limits(**trips) for name, trips in line["temperature_limits_c"].items()},
+        power=Power(rails, power["total_watts"], power["total_scope"]),
+        overcurrent=line["overcurrent"],
+        throttle_alerts=line["throttle_alerts"],
+        fans=tuple(Fan(**fan) for fan in line["fans"]),
+    )
+
+
+class BoardReader:
+    """Knows where the board's figures lie, looks for them anew once a minute, and reads them."""
+
+    def __init__(self, root: Path) -> None:
+        """Read below `root`; nothing is read yet."""
+        self._root = root
+        self._find_mono = float("-inf")
+        self._last: dict[str, tuple[float, float]] = {}
+
+    def read(self, now_mono: float) -> BoardFigures:
+        """One look at everything. Blocks while the board's firmware does."""
+        if now_mono - self._find_mono >= _FIND_AGAIN_S:
+            self._find_mono = now_mono
+            self._zones, self._chips = find_zones(self._root), find_chips(self._root)
+            self._alerts = find_alerts(self._root)
+        temperatures: dict[str, float | None] = {}
+        gated: list[str] = []
+        for zone in self._zones:
+            temperatures[zone.name] = self._celsius(zone, gated, now_mono)
+        return BoardFigures(
+            temperatures_c=temperatures,
+            temperature_limits_c={zone.name: zone.limits for zone in self._zones if zone.limits},
+            power=read_power(self._chips),
+            overcurrent=read_overcurrent(self._chips),
+            throttle_alerts={name: read_int(path) for name, path in self._alerts.items()} or None,
+            fans=read_fans(self._chips),
+            gated_zones=tuple(gated),
+        )
+
+    def _celsius(self, zone: Zone, gated: list[str], now_mono: float) -> float | None:
+        """The zone's temperature; one that fails in passing keeps its value for a while, a gated one does not."""
+        reading = read_zone(zone)
+        if reading.celsius is not None:
+            self._last[zone.name] = (now_mono, reading.celsius)
+            return reading.celsius
+        taken_mono, celsius = self._last.get(zone.name, (float("-inf"), 0.0))
+        if reading.is_gated:
+            gated.append(zone.name)
+            self._last.pop(zone.name, None)
+            return None
+        return celsius if now_mono - taken_mono < _KEEP_S and zone.folder.exists() else None

@@ -1,0 +1,50 @@
+"""What the engine's starts are told of the GPU's memory, from the launch's knowledge and from the samples since."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from arasul_supervisor.telemetry.gpu.launch_memory import GpuMemory, cards_by_driver, write_note
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from arasul_supervisor.telemetry.gpu.launch_memory import LaunchMemory
+
+
+class GpuMemoryBook:
+    """What the engine's starts are told of the GPU's memory: of the launch at first, of the samples from then on.
+
+    Only figures count that were taken while no model was loaded: at a start nothing of the former engine is left.
+    """
+
+    def __init__(self, state_dir: Path, at_launch: LaunchMemory) -> None:
+        """Begin with what the launch knew."""
+        self._state_dir = state_dir
+        self._gpus = at_launch.gpus
+        self._noted = at_launch.gpus
+
+    @property
+    def gpus(self) -> tuple[GpuMemory, ...]:
+        """Memory of each GPU; empty where there is none or nothing is known."""
+        return self._gpus
+
+    def take(self, gpus: tuple[GpuMemory, ...], *, is_engine_idle: bool) -> None:
+        """Learn from a sample. While models are loaded only what was not known at all is taken, as if all were free."""
+        if not gpus:
+            return
+        if is_engine_idle:
+            self._gpus = gpus
+        elif len(self._gpus) != len(gpus):
+            self._gpus = tuple(GpuMemory(gpu.total_bytes, gpu.total_bytes) for gpu in gpus)
+
+    @property
+    def is_worth_noting(self) -> bool:
+        """Whether the note on the disk would be another one: what is free changes all the time and does not count."""
+        totals = [[gpu.total_bytes for gpu in gpus] for gpus in (self._gpus, self._noted)]
+        return totals[0] != totals[1]
+
+    def note(self, root: Path) -> None:
+        """Write the note for the next launch. Reads and writes files, so not for the loop."""
+        self._noted = self._gpus
+        write_note(self._state_dir, cards_by_driver(root), self._noted)

@@ -1,0 +1,62 @@
+"""The sentences about a GPU that is not well: what is seen, and what to do. Pure, but for one look at /proc."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from arasul_supervisor.telemetry.files import read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_REMEDY: Final[Mapping[str, str]] = {
+    "none": "libnvidia-ml.so.1 or the Python package nvidia-ml-py is not installed.",
+    "no_driver": "No NVIDIA kernel driver is loaded.",
+    "lost": "It fell off the bus (see Xid 79 in the kernel log); only a reset of the card or a reboot brings it back.",
+    "reset_required": "It needs a reset (nvidia-smi --gpu-reset, with no user of the card left) or a reboot.",
+    "no_access": (
+        "The device is out of reach, as for a container that lost its device rules: recreate the container; a "
+        "restart inside does not help."
+    ),
+    "driver_mismatch": (
+        "The driver package was upgraded under the running kernel. What runs on the GPU goes on, anything new fails: "
+        "do not restart Ollama, reboot."
+    ),
+}
+
+
+def refusal_sentence(state: str, code: int, *, library: str | None, module: str | None) -> str:
+    """Why the library does not work at all."""
+    versions = ""
+    if state == "driver_mismatch" and (library or module):
+        versions = f" Kernel module {module or 'unknown'}, library {library or 'unknown'}."
+    return f"NVML refuses to start (code {code}). {_REMEDY.get(state, '')}{versions}"
+
+
+def state_sentence(index: int, name: str | None, state: str) -> str:
+    """How one GPU is, with what to do where it is not well."""
+    what = f"GPU {index} ({name or 'unknown model'})"
+    if state == "gated":
+        return f"{what} sleeps without power, as an idle one does."
+    if state == "ok":
+        return f"{what} answers."
+    return f"{what} is in state {state}. {_REMEDY.get(state, '')}".rstrip()
+
+
+def silent_sentence(seen: str, pid: int, *, asked: str) -> str:
+    """A call that hangs, with the process's state where it says more."""
+    where = " It is in uninterruptible sleep (state D), inside the kernel." if _sleeps_in_kernel(pid) else ""
+    return f"{seen}{where} {asked} hangs; it is tried again, and a reboot helps if that lasts."
+
+
+def unkillable_sentence(pid: int, *, asked: str) -> str:
+    """A child that SIGKILL does not end."""
+    return (
+        f"{asked} hangs and its child {pid} outlives SIGKILL; no other is started until it is gone. "
+        "A reboot helps; a container cannot end before the kernel lets go of it."
+    )
+
+
+def _sleeps_in_kernel(pid: int) -> bool:
+    return (read_text(Path(f"/proc/{pid}/stat")) or "").rpartition(")")[2].split()[:1] == ["D"]

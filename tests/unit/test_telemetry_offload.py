@@ -1,0 +1,49 @@
+"""Guards that a read that hangs holds up neither the loop nor its end (facts/gpu.md §3.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from arasul_supervisor.telemetry.offload import Offload
+
+
+async def test_a_read_that_is_stuck_is_given_up_and_not_doubled() -> None:
+    may_go_on = threading.Event()
+    offload = Offload("test-stuck-read")
+    calls: list[int] = []
+
+    def stuck() -> int:
+        calls.append(1)
+        may_go_on.wait(10)
+        return 1
+
+    first = await offload.call(stuck, timeout_s=0.05)
+    second = await offload.call(stuck, timeout_s=0.05)
+    may_go_on.set()
+    await offload.settle(timeout_s=2)
+    third = await offload.call(stuck, timeout_s=2)
+
+    assert (first, second, third, len(calls)) == (None, None, 1, 2)
+
+
+async def test_what_a_read_raises_reaches_its_caller() -> None:
+    def broken() -> int:
+        raise ValueError("odd file")
+
+    with pytest.raises(ValueError, match="odd file"):
+        await Offload("test-broken-read").call(broken, timeout_s=2)
+
+
+def test_a_stuck_read_does_not_hold_the_end_of_the_loop() -> None:
+    may_go_on = threading.Event()
+
+    async def main() -> None:
+        await Offload("test-left-read").call(lambda: may_go_on.wait(10), timeout_s=0.01)
+
+    asyncio.run(main())  # would wait for the thread if it were one of an executor
+
+    assert not may_go_on.is_set()
+    may_go_on.set()
