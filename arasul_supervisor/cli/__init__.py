@@ -36,6 +36,8 @@ FAMILY_OF: Final = {  # command -> its module here, in the order of --help
     "pull": "pull",
     "rm": "models",
     "logs": "logs",
+    "stats": "stats",
+    "doctor": "doctor",
     "version": "version",
 }
 USAGE: Final = 2

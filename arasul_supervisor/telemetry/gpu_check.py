@@ -65,7 +65,9 @@ def _judge_source(source: Aged, view: GpuView, now_mono: float) -> tuple[str, st
     if report.state in ("none", "no_driver"):
         return ("warn" if report.has_worked else "skipped"), report.sentence
     if report.state == "stuck":
-        return _judge_stuck(report, now_mono)
+        status, sentence = _judge_stuck(report, now_mono)
+        is_needed = report.source == "nvml" or not _is_told_by_nvml(view)
+        return (status if is_needed or status == "unknown" else "warn"), sentence
     if report.state == "no_access":
         return ("fail" if report.has_worked else "warn"), report.sentence
     if report.state == "driver_mismatch":
@@ -117,6 +119,13 @@ def _judge_xid(index: int, xid: int) -> tuple[str, str]:
         "warn",
         f"{told} If work on it fails, reset the card or reboot; restarting Ollama does not help then.",
     )
+
+
+def _is_told_by_nvml(view: GpuView) -> bool:
+    """Whether NVML itself answers for the GPU of a Jetson, so that firmware that hangs says nothing of the GPU."""
+    readings = (card.readings.get("nvml") for card in view.cards if "sysfs" in card.readings)
+    found = [reading for reading in readings if reading is not None and not reading.is_stand_in]
+    return bool(found) and not _is_jetson_with_load(view)
 
 
 def _is_jetson_with_load(view: GpuView) -> bool:

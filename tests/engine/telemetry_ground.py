@@ -7,7 +7,7 @@ import os
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from arasul_supervisor.telemetry.gpu.child_source import ChildSource, SourceLimits
 from arasul_supervisor.telemetry.gpu.kinds import nvml_kind, tegra_kind

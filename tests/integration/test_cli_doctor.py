@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,8 +213,8 @@ def test_a_pid_that_is_not_the_engine_here_is_not_believed(
 ) -> None:
     box(bare)
     monkeypatch.setenv("ARASUL_URL", daemon.url)
-    for path, body in (("/health", {}), ("/api/stats", {}), ("/api/info", {})):
-        daemon.says("GET", path, body)
+    for path in ("/health", "/api/stats", "/api/info"):
+        daemon.says("GET", path, {})
     with engine_process({"CUDA_VISIBLE_DEVICES": "-1"}) as pid:
         daemon.says("GET", "/api/process", {"pid": pid, "command": ["/usr/bin/ollama", "serve"]})
 
@@ -232,16 +233,12 @@ def test_the_doctor_loads_nothing_but_the_standard_library(box: Callable[..., Pa
     assert set(done.stdout.splitlines()[-1].split()) & HEAVY == set()
 
 
-class engine_process:
+@contextmanager
+def engine_process(environ: Mapping[str, str]) -> Iterator[int]:
     """A real process with this environment, which stands for the engine's; gives its pid."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = {"PATH": os.defpath, **environ}
-
-    def __enter__(self) -> int:
-        self._process = subprocess.Popen(["/bin/sleep", "60"], env=self._environ)
-        return self._process.pid
-
-    def __exit__(self, *end: object) -> None:
-        self._process.kill()
-        self._process.wait(10)
+    process = subprocess.Popen(["/bin/sleep", "60"], env={"PATH": os.defpath, **environ})
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait(10)

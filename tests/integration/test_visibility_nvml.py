@@ -1,4 +1,4 @@
-"""Guards what the doctor asks of NVIDIA's library: once, in a child, never longer than its time (facts/gpu.md §3.4, §3.5)."""
+"""Guards what the doctor asks of NVIDIA's library: once, in a child, in bounded time (facts/gpu.md §3.4, §3.5)."""
 
 from __future__ import annotations
 

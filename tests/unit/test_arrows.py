@@ -32,7 +32,7 @@ MAY_KNOW = {
     "__init__": frozenset[str](),
 }
 HEAVY = frozenset(
-    {"aiohttp", "asyncinotify", "msgspec", "psutil", "pynvml", "rich", "structlog", f"{PACKAGE}.api"}
+    {"aiohttp", "asyncinotify", "jtop", "msgspec", "psutil", "pynvml", "rich", "structlog", f"{PACKAGE}.api"}
 )
 BEFORE_THE_SPAWN = (
     *("_compat", "clock", "errors", "bounded", "event_log", "settings", "supervision"),

@@ -42,13 +42,16 @@ class Card:
 
     @property
     def state(self) -> str:
-        """How it is. Where a Jetson's GPU has a `load` file NVML is a stub, whose state says nothing of the GPU."""
+        """How it is. Where a Jetson's GPU has a `load` file NVML is a stub, whose state says nothing of the GPU.
+
+        Where NVML tells its load, the board's firmware may hang while the GPU is well.
+        """
         by_nvml, by_sysfs = self.readings.get("nvml"), self.readings.get("sysfs")
         if by_sysfs is None:
             return by_nvml.state if by_nvml else "ok"
-        if by_nvml is None or by_sysfs.has_load_file or by_nvml.state in _WELL:
+        if by_nvml is None or by_sysfs.has_load_file:
             return by_sysfs.state
-        return by_nvml.state
+        return by_sysfs.state if by_nvml.state == "ok" and by_sysfs.state in _WELL else by_nvml.state
 
     @property
     def is_well(self) -> bool:

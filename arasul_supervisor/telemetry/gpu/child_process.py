@@ -1,4 +1,4 @@
-"""A child of the telemetry as the loop sees it: requests, lines, its end, and letting go of one that cannot be ended."""
+"""A child of the telemetry as the loop sees it: requests, lines, its end, and letting go of one that will not end."""
 
 from __future__ import annotations
 

@@ -53,12 +53,6 @@ def jtop_readings_of(line: Line) -> tuple[GpuReading, ...]:
     return tuple(_reading(gpu) for gpu in line["gpus"])
 
 
-def emc_percent_of(line: Line) -> float | None:
-    """Load of the memory controller, in percent of what its present clock allows."""
-    percent: float | None = line["emc_percent"]
-    return percent
-
-
 def _reading(gpu: Line) -> GpuReading:
     rows = gpu["processes"]
     processes = None if rows is None else tuple(GpuProcess(pid, size) for pid, size in rows)
@@ -138,6 +132,7 @@ def _is_row(row: object) -> bool:
 
 
 def _emc_percent(payload: Mapping[str, Any]) -> float | None:
+    """Load of the memory controller, in percent of what its present clock allows."""
     emc = _mapping(_mapping(payload.get("mem")).get("EMC"))
     return _number(emc.get("val")) if emc.get("online") else None
 

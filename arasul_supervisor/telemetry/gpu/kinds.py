@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from arasul_supervisor.telemetry.gpu.jtop_lines import jtop_readings_of
@@ -16,6 +15,7 @@ from arasul_supervisor.telemetry.gpu.words import refusal_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from arasul_supervisor.telemetry.board import BoardFigures
     from arasul_supervisor.telemetry.gpu.readings import GpuReading

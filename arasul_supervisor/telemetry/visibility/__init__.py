@@ -1,0 +1,1 @@
+"""What makes a GPU invisible to Ollama: facts that are gathered, and checks that are pure."""

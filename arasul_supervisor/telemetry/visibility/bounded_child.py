@@ -1,0 +1,78 @@
+"""The lines of a child that may hang in a driver, until a deadline; then it is killed, or left behind.
+
+An open or a library call on a sick GPU can sleep uninterruptibly (facts/gpu.md §3.5): never in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from arasul_supervisor.telemetry.gpu.launch import reap, spawn_child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from arasul_supervisor.telemetry.gpu.launch import Spawned
+
+FAREWELL_S: Final = 0.2  # a healthy child is gone 2 ms after SIGKILL
+_MOST_BYTES: Final = 4 << 20
+
+
+@contextmanager
+def lines_of(
+    command: tuple[str, ...], *, timeout_s: float, environ: Mapping[str, str] | None = None
+) -> Iterator[Lines]:
+    """The child's lines as they come.
+
+    :raises OSError: no child could be started
+    """
+    child = spawn_child(command, environ)
+    try:
+        os.write(
+            child.requests_fd, b"\n"
+        )  # one request: to a program that waits for it, and harmless to others
+        yield Lines(child.answers_fd, deadline_mono=time.monotonic() + timeout_s)
+    finally:
+        _bury(child)
+
+
+class Lines:
+    """What the child writes, line by line. `has_ended`: it closed its stdout; else the time was over first."""
+
+    def __init__(self, fd: int, *, deadline_mono: float) -> None:
+        """Read from that descriptor until then."""
+        self._fd = fd
+        self._deadline_mono = deadline_mono
+        self.has_ended = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Each line once."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        buffer, size = b"", 0
+        while (left_s := self._deadline_mono - time.monotonic()) > 0 and size < _MOST_BYTES:
+            if not poll.poll(left_s * 1000):
+                return
+            chunk = os.read(self._fd, 65536)
+            if not chunk:
+                self.has_ended = True
+                return
+            size += len(chunk)
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            yield from lines
+
+
+def _bury(child: Spawned) -> None:
+    """One in state D outlives SIGKILL: whoever reaps orphans takes it when the kernel lets go of it."""
+    child.kill()
+    os.close(child.requests_fd)
+    os.close(child.answers_fd)
+    poll = select.poll()
+    poll.register(child.pidfd, select.POLLIN)
+    if poll.poll(FAREWELL_S * 1000):
+        reap(child.pidfd)
+    os.close(child.pidfd)

@@ -1,0 +1,63 @@
+"""What NVIDIA's own library says when it is asked once, in a child that may hang instead of us."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from arasul_supervisor.telemetry.gpu.launch import child_command, folder_of_module
+from arasul_supervisor.telemetry.gpu.nvml_lines import readings_of
+from arasul_supervisor.telemetry.visibility.bounded_child import lines_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from arasul_supervisor.telemetry.gpu.readings import GpuReading
+
+ANSWERED: Final = "answered"
+REFUSED: Final = "refused"
+SILENT: Final = "silent"
+DIED: Final = "died"
+NOT_ASKED: Final = "not_asked"
+
+
+@dataclass(frozen=True, slots=True)
+class NvmlVerdict:
+    """How the question ended. `code` is NVML's own, 0 when it answered; `library` the version that was loaded."""
+
+    outcome: str
+    code: int = 0
+    library: str | None = None
+    readings: tuple[GpuReading, ...] = ()
+    has_bindings: bool = True
+
+
+def nvml_verdict(*, timeout_s: float, environ: Mapping[str, str] | None = None) -> NvmlVerdict:
+    """Ask once. The card may have to be woken first, which takes seconds where no other program holds it.
+
+    :param environ: the child's whole environment; ours when None
+    """
+    folder = folder_of_module("pynvml")
+    if not folder:
+        return NvmlVerdict(NOT_ASKED, has_bindings=False)
+    library: str | None = None
+    try:
+        with lines_of(child_command("nvml", (folder,)), timeout_s=timeout_s, environ=environ) as lines:
+            for text in lines:
+                line: dict[str, Any] = json.loads(text)  # Any: JSON of our own child
+                if line["kind"] == "ready":
+                    library = line.get("library")
+                    continue
+                if line["kind"] == "failed":
+                    return NvmlVerdict(
+                        REFUSED, line["code"], line.get("library"), has_bindings=bool(line.get("bindings"))
+                    )
+                if line["code"]:
+                    return NvmlVerdict(REFUSED, line["code"], library)
+                return NvmlVerdict(ANSWERED, 0, library, readings_of(line))
+            return NvmlVerdict(DIED if lines.has_ended else SILENT, library=library)
+    except OSError:
+        return NvmlVerdict(NOT_ASKED)
+    except (ValueError, KeyError):
+        return NvmlVerdict(DIED, library=library)
