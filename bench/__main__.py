@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from bench import log_delay, log_flood
+from bench import log_delay, log_flood, telemetry_cost
 from bench.figures import table
 from bench.machine import BusyMeter, machine_facts
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BENCHES: Final[dict[str, Callable[..., Outcome]]] = {
     "log_flood": log_flood.measure,
     "log_delay": log_delay.measure,
+    "telemetry_cost": telemetry_cost.measure,
 }
 
 
@@ -28,7 +29,7 @@ def main(argv: list[str]) -> int:
     asked = _parse(argv)
     if asked.list:
         for name, bench in BENCHES.items():
-            print(f"{name:12} {(sys.modules[bench.__module__].__doc__ or '').splitlines()[0]}")
+            print(f"{name:14} {(sys.modules[bench.__module__].__doc__ or '').splitlines()[0]}")
         return 0
     report: dict[str, object] = {"machine": machine_facts(), "is_quick": asked.quick}
     _print_machine(report["machine"])

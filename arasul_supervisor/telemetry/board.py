@@ -5,7 +5,7 @@ Read in a child on a Jetson, in a thread elsewhere: never on the loop.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from arasul_supervisor.telemetry.files import read_int
@@ -43,11 +43,21 @@ class BoardFigures:
     gated_zones: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:  # Any: JSON
-        """The figures as `host` of `/api/stats` shows them."""
-        shown = asdict(self)
-        del shown["gated_zones"]
-        shown["power"]["rails"], shown["fans"] = list(shown["power"]["rails"]), list(shown["fans"])
-        return shown
+        """The figures as `host` of `/api/stats` shows them. Not by `asdict`, whose deep copies cost 0.5 ms."""
+        return {
+            "temperatures_c": dict(self.temperatures_c),
+            "temperature_limits_c": {
+                name: _shown(trips) for name, trips in self.temperature_limits_c.items()
+            },
+            "power": {**_shown(self.power), "rails": [_shown(rail) for rail in self.power.rails]},
+            "overcurrent": self.overcurrent,
+            "throttle_alerts": self.throttle_alerts,
+            "fans": [_shown(fan) for fan in self.fans],
+        }
+
+
+def _shown(value: Limits | Power | Rail | Fan) -> dict[str, Any]:  # Any: JSON
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 def board_of(line: Mapping[str, Any]) -> BoardFigures:  # Any: JSON of our own child

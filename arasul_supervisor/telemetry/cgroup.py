@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _NO_V1_LIMIT_BYTES: Final = 1 << 60  # version 1 says "none" with a number near 2⁶³
 _MOUNT: Final = "sys/fs/cgroup"
+_MOST_HIERARCHIES: Final = 64  # version 1 has a dozen
+_MOST_LEVELS: Final = 64
 _OOM_KILLS: Final = re.compile(r"^oom_kill (\d{1,20})$", re.MULTILINE | re.ASCII)
 
 
@@ -50,7 +52,7 @@ class Groups:
     def __init__(self, root: Path) -> None:
         """Read it once; a process is rarely moved, so one look at all files may share it."""
         self._mount = root / _MOUNT
-        self._lines = (read_text(root / "proc/self/cgroup") or "0::/").splitlines()
+        self._lines = (read_text(root / "proc/self/cgroup") or "0::/").splitlines()[:_MOST_HIERARCHIES]
 
     def memory(self) -> MemoryGroup:
         """Bytes of our group."""
@@ -89,7 +91,7 @@ class Groups:
             if is_v1 and controller not in controllers.split(","):
                 continue
             base = self._mount / controller if is_v1 else self._mount
-            parts = [part for part in path.split("/") if part not in ("", "..")]
+            parts = [part for part in path.split("/") if part not in ("", "..")][:_MOST_LEVELS]
             found += [Level(base.joinpath(*parts[:depth]), is_v1) for depth in range(len(parts), -1, -1)]
         return found
 

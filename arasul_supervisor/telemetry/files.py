@@ -27,6 +27,8 @@ def read_or_errno(path: Path) -> tuple[str | None, int]:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         return None, error.errno or errno.EIO
+    except ValueError:  # a name that came from a file, with a NUL byte in it
+        return None, errno.ENOENT
     chunks: list[bytes] = []
     size = 0
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.cgroup import Groups, parse_oom_kills
-from arasul_supervisor.telemetry.files import read_text
+from arasul_supervisor.telemetry.files import read_text, to_int
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,9 +136,8 @@ def parse_cpu_times(text: str | None) -> CpuTimes | None:
     words = (text or "").partition("\n")[0].split()
     if len(words) < 6 or words[0] != "cpu":
         return None
-    try:
-        ticks = [int(word) for word in words[1:9]]
-    except ValueError:
+    ticks = [tick for word in words[1:9] if (tick := to_int(word)) is not None]
+    if len(ticks) < len(words[1:9]):
         return None
     return CpuTimes(total=sum(ticks), idle=ticks[3] + ticks[4])
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from arasul_supervisor.telemetry.gpu.child_source import SourceLimits
+from arasul_supervisor.telemetry.gpu.source_limits import SourceLimits
 from tests.engine.board_trees import answers
 from tests.engine.nvml_stub import NvmlStub, build_nvml_stub
 from tests.engine.telemetry_ground import Diary, HandClock, Pids, board, is_alive, running, sampler_over

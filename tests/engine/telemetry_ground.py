@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from arasul_supervisor.telemetry.gpu.child_source import ChildSource, SourceLimits
+from arasul_supervisor.telemetry.gpu.child_source import ChildSource
 from arasul_supervisor.telemetry.gpu.kinds import nvml_kind, tegra_kind
 from arasul_supervisor.telemetry.sampler import Sampler
 from tests.engine.board_trees import BOARDS, lay
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook
     from arasul_supervisor.telemetry.gpu.readings import GpuSource
+    from arasul_supervisor.telemetry.gpu.source_limits import SourceLimits
 
 
 @dataclass(slots=True)

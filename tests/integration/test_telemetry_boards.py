@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from arasul_supervisor.telemetry.gpu.child_source import SourceLimits
+from arasul_supervisor.telemetry.gpu.source_limits import SourceLimits
 from tests.engine.board_trees import answers, expected, laid_out
 from tests.engine.nvml_stub import build_nvml_stub
 from tests.engine.telemetry_ground import HandClock, Pids, board, is_alive, running, sampler_over, until

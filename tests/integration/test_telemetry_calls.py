@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from arasul_supervisor.telemetry.gpu.child_source import SourceLimits
+from arasul_supervisor.telemetry.gpu.source_limits import SourceLimits
 from tests.engine.board_trees import answers, laid_out
 from tests.engine.nvml_stub import build_nvml_stub
 from tests.engine.sick_gpu import CARD, LIMITS, NAME, box

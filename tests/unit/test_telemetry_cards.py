@@ -106,7 +106,7 @@ def test_jtop_condemns_nothing(state: str) -> None:
     ("changes", "now_mono"), [({"state": "none"}, 101.0), ({}, 116.0)], ids=["dead", "stale"]
 )
 def test_figures_of_a_jtop_that_lies_dead_are_not_shown(changes: dict[str, Any], now_mono: float) -> None:
-    fresh = {"taken_mono": now_mono - 1}
+    fresh: dict[str, Any] = {"taken_mono": now_mono - 1}
     (gpu,) = entries(
         report("nvml", STUB, **fresh),
         report("tegra", ORIN, **fresh),

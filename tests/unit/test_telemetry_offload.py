@@ -25,6 +25,7 @@ async def test_a_read_that_is_stuck_is_given_up_and_not_doubled() -> None:
     may_go_on.set()
     await offload.settle(timeout_s=2)
     third = await offload.call(stuck, timeout_s=2)
+    await offload.settle(timeout_s=2)
 
     assert (first, second, third, len(calls)) == (None, None, 1, 2)
 
@@ -33,8 +34,10 @@ async def test_what_a_read_raises_reaches_its_caller() -> None:
     def broken() -> int:
         raise ValueError("odd file")
 
+    offload = Offload("test-broken-read")
     with pytest.raises(ValueError, match="odd file"):
-        await Offload("test-broken-read").call(broken, timeout_s=2)
+        await offload.call(broken, timeout_s=2)
+    await offload.settle(timeout_s=2)
 
 
 def test_a_stuck_read_does_not_hold_the_end_of_the_loop() -> None:
@@ -47,3 +50,27 @@ def test_a_stuck_read_does_not_hold_the_end_of_the_loop() -> None:
 
     assert not may_go_on.is_set()
     may_go_on.set()
+
+
+async def test_reads_share_one_thread_until_it_is_let_go() -> None:
+    offload = Offload("test-standing-thread")
+
+    threads = [await offload.call(threading.get_ident, timeout_s=2) for _ in range(3)]
+    await offload.settle(timeout_s=2)
+    after = await offload.call(lambda: threading.current_thread().name, timeout_s=2)
+    await offload.settle(timeout_s=2)
+
+    assert (len(set(threads)), after) == (1, "test-standing-thread")
+
+
+async def test_a_read_that_is_stuck_when_the_thread_is_let_go_does_not_hold_later_ones() -> None:
+    may_go_on = threading.Event()
+    offload = Offload("test-abandoned-read")
+    await offload.call(lambda: may_go_on.wait(10), timeout_s=0.01)
+    await offload.settle(timeout_s=0.01)
+
+    meanwhile = await offload.call(lambda: "read", timeout_s=2)
+    may_go_on.set()
+    await offload.settle(timeout_s=2)
+
+    assert meanwhile is None  # never two at once, even so

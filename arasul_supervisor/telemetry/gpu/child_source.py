@@ -15,14 +15,15 @@ What is asked, and what its answers mean, is the kind's (`kinds.py`).
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from arasul_supervisor.telemetry.gpu.carry_over import carry_over
 from arasul_supervisor.telemetry.gpu.child_process import ChildEnded, ChildProcess, ChildSilent
 from arasul_supervisor.telemetry.gpu.launch import Signs, child_command
 from arasul_supervisor.telemetry.gpu.nvml_codes import NO_PERMISSION, SURE_BY_ONE_FIGURE
 from arasul_supervisor.telemetry.gpu.readings import SourceReport
+from arasul_supervisor.telemetry.gpu.source_limits import SourceLimits
 from arasul_supervisor.telemetry.gpu.words import silent_sentence, state_sentence, unkillable_sentence
 from arasul_supervisor.telemetry.offload import Offload
 
@@ -36,23 +37,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.telemetry.gpu.readings import GpuReading
 
 
-@dataclass(frozen=True, slots=True)
-class SourceLimits:
-    """How long to wait for what. A standing client keeps an idle card initialised, hence the long first limit."""
-
-    period_s: float = 5.0
-    sample_s: float = 1.0
-    init_s: float = 30.0
-    kill_s: float = 1.0
-    farewell_s: float = 0.5  # as `kill_s`, when the daemon leaves
-    keep_s: float = 15.0  # how long a figure that fails in passing keeps its value
-    look_again_s: float = 30.0  # no driver, no device
-    look_rarely_s: float = 600.0  # no library, a lost card, versions that do not fit
-    back_off_max_s: float = 60.0  # after a silent or dead child: the period, doubled with each failure
-
-    def back_off_s(self, failures: int) -> float:
-        """Pause after so many failures in a row."""
-        return min(self.back_off_max_s, self.period_s * 2.0 ** min(failures - 1, 16))
+_PERIODS_BETWEEN_LOOKS: Final = 3
 
 
 class ChildSource:
@@ -83,6 +68,7 @@ class ChildSource:
         self._environ = environ
         self._files = Offload(f"telemetry-{kind.name}-files")
         self._signs = Signs(is_there=False, version=None)
+        self._looked_s = 0.0
         self._is_asked_to_look = False
         self._nudged: asyncio.Future[None] | None = None
         self._next_sample: asyncio.Future[None] | None = None
@@ -183,6 +169,8 @@ class ChildSource:
                 return self._limits.look_rarely_s  # an open client would stand in the way of a reset
             if not self._is_asked_to_look:
                 await self._wait(self._limits.period_s, child.ended)
+            if _loop_s() - self._looked_s < self._limits.look_again_s:
+                continue
             before = self._signs.version
             await self._look()
             if self._signs.version != before:  # this child keeps the old library for ever
@@ -276,16 +264,17 @@ class ChildSource:
 
     async def _look(self) -> None:
         """See what the file system says of the source; what was known stays when it does not answer."""
+        self._looked_s = _loop_s()
         signs = await self._files.call(lambda: self._kind.look(self._root), timeout_s=self._limits.sample_s)
         if signs is not None:
             self._signs = signs
 
     async def _rest(self, seconds: float) -> None:
         """Between two children: until the time is over, or the files of the driver have changed."""
-        deadline_mono = asyncio.get_running_loop().time() + seconds
+        deadline_s = _loop_s() + seconds
         signs = self._signs
-        while self._signs == signs and (left_s := deadline_mono - asyncio.get_running_loop().time()) > 0:
-            await self._wait(min(left_s, self._limits.period_s))
+        while self._signs == signs and (left_s := deadline_s - _loop_s()) > 0:
+            await self._wait(min(left_s, _PERIODS_BETWEEN_LOOKS * self._limits.period_s))
             await self._look()
 
     async def _wait(self, seconds: float, *others: asyncio.Future[None]) -> None:
@@ -295,6 +284,11 @@ class ChildSource:
             await asyncio.wait((self._nudged, *others), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._nudged = None
+
+
+def _loop_s() -> float:
+    """Seconds of real waiting, whatever the clock of the figures says."""
+    return asyncio.get_running_loop().time()
 
 
 def _lasting(state: str) -> str:

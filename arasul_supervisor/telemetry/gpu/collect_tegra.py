@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.board import BoardReader
-from arasul_supervisor.telemetry.files import read_text
+from arasul_supervisor.telemetry.files import read_text, to_int
 from arasul_supervisor.telemetry.gpu.child_ground import Connection
 from arasul_supervisor.telemetry.gpu.tegra_node import read_node
 
@@ -63,10 +63,9 @@ def read_nvmap(root: Path) -> list[tuple[int, int]] | None:
     found: dict[int, int] = {}
     for line in (read_text(root / _NVMAP) or "").splitlines():
         words = line.split()
-        if len(words) < 3 or not (words[-2].isascii() and words[-2].isdigit()):
+        if len(words) < 3:
             continue
-        size, unit = words[-1][:-1], words[-1][-1]
-        if size.isascii() and size.isdigit() and unit in _UNITS:
-            pid = int(words[-2])
-            found[pid] = found.get(pid, 0) + int(size) * _UNITS[unit]
+        pid, size, unit = to_int(words[-2]), to_int(words[-1][:-1]), words[-1][-1]
+        if pid is not None and size is not None and unit in _UNITS and min(pid, size) >= 0:
+            found[pid] = found.get(pid, 0) + size * _UNITS[unit]
     return sorted(found.items()) if any(found.values()) else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.files import names_in, read_text
@@ -20,6 +19,7 @@ from arasul_supervisor.telemetry.host import read_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from arasul_supervisor.telemetry.gpu.gpu_settings import GpuSettings
     from arasul_supervisor.telemetry.gpu.readings import GpuReading
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _PROC_GPUS: Final = "proc/driver/nvidia/gpus"
 # Lines as they were published: `Model: 		 NVIDIA GeForce RTX 3090`, `GPU UUID: 	 GPU-1c6f…`; before the card is
 # initialised the UUID consists of question marks.
-_FACT: Final = re.compile(r"^(Model|GPU UUID):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_FACT: Final = re.compile(r"^(Model|GPU UUID):(.*)$", re.MULTILINE)
 _NOTE: Final = "gpu-memory.json"
 _FORMAT: Final = 1
 
@@ -111,7 +111,8 @@ def cards_by_driver(root: Path) -> tuple[str, ...]:
         return ()
     told = [version]
     for place in places:
-        facts = dict(_FACT.findall(read_text(root / _PROC_GPUS / place / "information") or ""))
+        told_of_card = read_text(root / _PROC_GPUS / place / "information") or ""
+        facts = {name: fact.strip() for name, fact in _FACT.findall(told_of_card)}
         model, uuid = facts.get("Model", ""), facts.get("GPU UUID", "")
         told += [place, "" if model == "Unknown" else model, "" if "?" in uuid else uuid]
     return tuple(told)

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.event_log import EventLog
-    from arasul_supervisor.telemetry.gpu.child_source import SourceLimits
     from arasul_supervisor.telemetry.gpu.gpu_settings import GpuSettings
     from arasul_supervisor.telemetry.gpu.kinds import Kind
     from arasul_supervisor.telemetry.gpu.readings import GpuSource, SourceReport
+    from arasul_supervisor.telemetry.gpu.source_limits import SourceLimits
 
 _FAREWELL_S: Final = 0.9
 

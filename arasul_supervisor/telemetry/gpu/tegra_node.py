@@ -5,6 +5,7 @@ Needs no root. A read can block in the board's firmware: only a listing of names
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ def find_node(root: Path) -> str | None:
     nodes = [name for name in names_in(root / _DEVFREQ) if _NODE.fullmatch(name)]
     if nodes:
         return nodes[0]
-    return "gpu.0" if any((root / path).exists() for path in _LOADS_ELSEWHERE) else None
+    return "gpu.0" if any(os.path.exists(root / path) for path in _LOADS_ELSEWHERE) else None
 
 
 def read_node(root: Path, *, sleep: Callable[[float], None] = time.sleep) -> NodeReading | None:
@@ -65,7 +66,7 @@ def read_node(root: Path, *, sleep: Callable[[float], None] = time.sleep) -> Nod
 def _load_file(root: Path, folder: Path) -> Path | None:
     """Thor has none: its load is NVML's."""
     for path in (folder / "device/load", *(root / path for path in _LOADS_ELSEWHERE)):
-        if path.exists():
+        if os.path.exists(path):
             return path
     return None
 
