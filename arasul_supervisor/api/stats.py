@@ -36,6 +36,7 @@ STATS_SCHEMA: Final[dict[str, Any]] = {  # Any: a JSON schema
         **{name: {**FIGURE, "description": meaning} for name, meaning in FLAT},
         "host": {"type": "object"},
         "gpus": {"type": "array", "items": {"type": "object"}},
+        "gpu_sources": {"type": "array", "items": {"type": "object"}},
         "engine": {"type": "object"},
         "daemon": {"type": "object"},
         "platform": {"type": "object"},

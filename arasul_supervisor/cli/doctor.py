@@ -18,6 +18,7 @@ from arasul_supervisor.ollama.engine_variables import engine_variable_problems
 from arasul_supervisor.ollama.environment import MARKER_VARIABLE
 from arasul_supervisor.ollama.generation import engine_generation
 from arasul_supervisor.settings import SettingsError, load_settings
+from arasul_supervisor.telemetry.gpu import nvml_verdict as nvml
 from arasul_supervisor.telemetry.host import read_memory
 from arasul_supervisor.telemetry.visibility import (
     checks_access,
@@ -26,7 +27,6 @@ from arasul_supervisor.telemetry.visibility import (
     checks_environment,
 )
 from arasul_supervisor.telemetry.visibility import checks_health as health
-from arasul_supervisor.telemetry.visibility import nvml_verdict as nvml
 from arasul_supervisor.telemetry.visibility.engine_files import read_engine_files
 from arasul_supervisor.telemetry.visibility.facts import read_board, read_docker, read_driver, read_names
 from arasul_supervisor.telemetry.visibility.finding import FAIL, OK, SKIP, WARN, Finding

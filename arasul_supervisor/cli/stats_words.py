@@ -74,15 +74,17 @@ def gpu_cells(gpu: Body) -> GpuCells:
 def source_lines(stats: Body) -> Iterator[str]:
     """A sentence for each source of GPU figures that is not well, or whose figures are old.
 
-    One that has nothing to ask here is told only where no other knows a GPU.
+    Where there is nothing to ask, one sentence is told, and that only where no GPU is known; jtop was asked for.
     """
     sources = objects(stats, "gpu_sources")
     older = stats.get("gpu_source")  # a daemon that knew one source only
-    has_gpu = bool(objects(stats, "gpus"))
+    is_told = bool(objects(stats, "gpus"))
     for source in sources or ([older] if isinstance(older, dict) else []):
         state, detail = word(source, "state"), word(source, "detail")
-        if state == "none" and has_gpu:
-            continue
+        if state == "none" and word(source, "source") != "jtop":
+            if is_told:
+                continue
+            is_told = True
         if state not in WELL:
             name = word(source, "source") or "The source"
             yield detail or f"{name}: {STATES.get(state, state) or 'no answer yet'}."

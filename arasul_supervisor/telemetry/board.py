@@ -5,6 +5,7 @@ Read in a child on a Jetson, in a thread elsewhere: never on the loop.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -114,4 +115,4 @@ class BoardReader:
             gated.append(zone.name)
             self._last.pop(zone.name, None)
             return None
-        return celsius if now_mono - taken_mono < _KEEP_S and zone.folder.exists() else None
+        return celsius if now_mono - taken_mono < _KEEP_S and os.path.exists(zone.folder) else None

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from arasul_supervisor.clock import SystemClock
-from arasul_supervisor.telemetry.gpu.child_source import ChildSource, SourceLimits
+from arasul_supervisor.telemetry.gpu.child_source import ChildSource
 from arasul_supervisor.telemetry.gpu.kinds import JTOP_SOCKET, Kind, jtop_kind
 from arasul_supervisor.telemetry.gpu.readings import GpuReading, SourceReport
+from arasul_supervisor.telemetry.gpu.source_limits import SourceLimits
 from arasul_supervisor.telemetry.gpu_view import GpuView, view_gpus
 from tests.engine.board_trees import BOARDS
 from tests.engine.telemetry_ground import Diary, Pids, is_alive

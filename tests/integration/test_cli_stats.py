@@ -137,6 +137,23 @@ def test_a_source_that_has_nothing_to_ask_is_silent_beside_a_gpu_that_is_known(
     assert not any(line.startswith("GPU:") for line in lines)
 
 
+def test_a_box_without_a_gpu_is_told_of_in_one_sentence(
+    daemon: DaemonDouble, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = [
+        {"source": "nvml", "state": "none", "detail": "There is no sign of an NVIDIA driver on this box."},
+        {"source": "tegra", "state": "none", "detail": "There is no GPU of a Jetson on this box."},
+        {"source": "jtop", "state": "none", "detail": "The service of jetson-stats is not there."},
+    ]
+
+    lines = shown(daemon, {**body_of("cpu-only"), "gpu_sources": sources}, capsys)
+
+    assert [line for line in lines if line.startswith("GPU:")] == [
+        "GPU: There is no sign of an NVIDIA driver on this box.",
+        "GPU: The service of jetson-stats is not there.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("oom", "words"),
     [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arasul_supervisor.telemetry.gpu import probe
+from arasul_supervisor.telemetry.gpu import bounded_child
 from arasul_supervisor.telemetry.gpu.launch import Spawned
 from arasul_supervisor.telemetry.gpu.launch_memory import GpuMemory, LaunchMemory, memory_at_launch
 from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook
@@ -77,7 +77,7 @@ def test_a_card_that_shares_the_hosts_memory_tells_the_hosts(tmp_path: Path, sta
 def test_a_jetson_tells_the_hosts_memory_without_a_child(
     tmp_path: Path, state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe, "spawn_child", None)  # calling it would raise
+    monkeypatch.setattr(bounded_child, "spawn_child", None)  # calling it would raise
 
     with laid_out("jetson-agx-orin-jp6", tmp_path / "root") as root:
         found = memory_at_launch(BoardSettings(root), state_dir)
@@ -94,7 +94,7 @@ def test_a_box_without_a_gpu_costs_no_child(
     name: str, gpu: str, tmp_path: Path, state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = board(name, tmp_path)
-    monkeypatch.setattr(probe, "spawn_child", None)  # calling it would raise
+    monkeypatch.setattr(bounded_child, "spawn_child", None)  # calling it would raise
 
     assert memory_at_launch(BoardSettings(root, gpu), state_dir) == LaunchMemory()
 
@@ -151,7 +151,7 @@ def test_the_second_launch_on_the_same_card_asks_nobody(
     stub.answer(answers(CARD) or "")
     first = memory_at_launch(BoardSettings(root), state_dir, environ=stub.environ)
     information(root, uuid="GPU-????????-????-????-????-????????????")  # asleep: persistence mode is off
-    monkeypatch.setattr(probe, "spawn_child", None)  # calling it would raise
+    monkeypatch.setattr(bounded_child, "spawn_child", None)  # calling it would raise
 
     second = memory_at_launch(BoardSettings(root), state_dir)
 

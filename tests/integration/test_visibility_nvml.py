@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arasul_supervisor.telemetry.visibility import nvml_verdict as nvml
+from arasul_supervisor.telemetry.gpu import nvml_verdict as nvml
+from arasul_supervisor.telemetry.gpu.nvml_verdict import NvmlVerdict, nvml_verdict
 from arasul_supervisor.telemetry.visibility.checks_health import check_nvml
 from arasul_supervisor.telemetry.visibility.facts import read_driver
-from arasul_supervisor.telemetry.visibility.nvml_verdict import NvmlVerdict, nvml_verdict
 from tests.engine.board_trees import answers
 from tests.engine.nvml_stub import build_nvml_stub
 from tests.engine.visibility_ground import well_pc

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arasul_supervisor.telemetry.gpu import kinds
 from arasul_supervisor.telemetry.gpu.collect_jtop import JtopFigures, Unchanging, connect, reason_of
 from arasul_supervisor.telemetry.gpu.jtop_lines import jtop_readings_of, sample_line
 from arasul_supervisor.telemetry.gpu.nvml_codes import LIBRARY_NOT_FOUND, NO_PERMISSION
@@ -297,6 +298,19 @@ def test_what_was_heard_once_may_be_left_over_and_does_not_count_as_a_change() -
 
     with pytest.raises(Unchanging):
         figures.wait_for_a_change(limit_s=0.01)
+
+
+def test_the_package_is_found_where_its_documentation_has_it_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinds, "folder_of_module", lambda _name: "")
+    system = tmp_path / f"usr/local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/dist-packages"
+    nowhere = kinds.jtop_kind().arguments(tmp_path)
+    (system / "jtop").mkdir(parents=True)
+
+    there = kinds.jtop_kind().arguments(tmp_path)
+
+    assert (nowhere[0], there) == ("", (str(system), str(tmp_path / "run/jtop.sock")))
 
 
 def test_without_the_package_the_reason_names_the_extra_to_install() -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arasul_supervisor.telemetry.visibility import nvml_verdict as nvml
+from arasul_supervisor.telemetry.gpu import nvml_verdict as nvml
+from arasul_supervisor.telemetry.gpu.nvml_verdict import NvmlVerdict
 from arasul_supervisor.telemetry.visibility.checks_health import (
     check_daemon,
     check_kernel_log,
@@ -16,7 +17,6 @@ from arasul_supervisor.telemetry.visibility.checks_health import (
 )
 from arasul_supervisor.telemetry.visibility.facts import read_driver
 from arasul_supervisor.telemetry.visibility.kernel_log import KernelLog, Xid, parse_xids, read_kernel_log
-from arasul_supervisor.telemetry.visibility.nvml_verdict import NvmlVerdict
 from tests.engine.visibility_ground import well_orin, well_pc, write
 
 if TYPE_CHECKING:

@@ -149,7 +149,9 @@ class ChildSource:
             if self._hello["kind"] == "failed":
                 return self._refused(self._hello)
             is_open = True
-            self._log.info("gpu_child_started", source=self._kind.name, pid=child.pid, **_about(self._hello))
+            self._log.info(
+                "gpu_child_started", gpu_source=self._kind.name, pid=child.pid, **_about(self._hello)
+            )
             return await self._ask_on(child)
         except ChildSilent as error:
             return self._was_silent(str(error), child.pid, is_open=is_open)
@@ -229,7 +231,7 @@ class ChildSource:
     def _failed(self, sentence: str) -> float:
         """A child that gave nothing, and no reason that has a name: what was known grows old."""
         tell = self._log.debug if self._failures else self._log.warning  # once per series of failures
-        tell("gpu_child_failed", source=self._kind.name, sentence=sentence)
+        tell("gpu_child_failed", gpu_source=self._kind.name, sentence=sentence)
         self._failures += 1
         self._report = replace(self._report, sentence=sentence)
         return self._limits.back_off_s(self._failures)
@@ -244,7 +246,7 @@ class ChildSource:
         )
         if is_new:
             tell = self._log.info if state in ("ok", "none") else self._log.warning
-            tell("gpu_source_changed", source=before.source, state=state, sentence=sentence)
+            tell("gpu_source_changed", gpu_source=before.source, state=state, sentence=sentence)
 
     def _tell_changes(self, before: Sequence[GpuReading], now: Sequence[GpuReading]) -> None:
         """Log each GPU whose state is another one, and once each figure that needs a permission we lack."""

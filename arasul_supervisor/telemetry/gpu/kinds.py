@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,10 +103,18 @@ def jtop_kind() -> Kind:
         asked="The jtop service",
         absent=f"ARASUL_JTOP is on, but there is no /{JTOP_SOCKET}: is the service of jetson-stats running?",
         look=lambda root: Signs(is_there=(root / JTOP_SOCKET).exists(), version=None),
-        arguments=lambda root: (folder_of_module("jtop"), str(root / JTOP_SOCKET)),
+        arguments=lambda root: (_jtop_folder(root), str(root / JTOP_SOCKET)),
         take=lambda line: Sample(jtop_readings_of(line), emc_percent=line["emc_percent"]),
         refusal=_jtop_refusal,
     )
+
+
+def _jtop_folder(root: Path) -> str:
+    """Where jetson-stats lies: beside us, else where its own documentation has it installed, by `sudo pip3`."""
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    system = (root / "usr/local/lib" / version / "dist-packages", root / "usr/lib/python3/dist-packages")
+    beside_us = folder_of_module("jtop")
+    return beside_us or next((str(folder) for folder in system if (folder / "jtop").is_dir()), "")
 
 
 def _nvml_refusal(line: Line, hello: Mapping[str, Any], module: str | None) -> Refusal | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.files import names_in, read_text
 from arasul_supervisor.telemetry.gpu.launch import look_for_driver
-from arasul_supervisor.telemetry.gpu.probe import probe_nvml
+from arasul_supervisor.telemetry.gpu.nvml_verdict import SILENT, nvml_verdict
 from arasul_supervisor.telemetry.gpu.tegra_node import find_node
 from arasul_supervisor.telemetry.host import read_memory
 
@@ -70,13 +70,13 @@ def memory_at_launch(
     noted = _read_note(state_dir, identity)
     if noted:
         return LaunchMemory(noted)
-    readings = probe_nvml(timeout_s=timeout_s, environ=environ)
-    if readings is None:
+    told = nvml_verdict(timeout_s=timeout_s, environ=environ)
+    if told.outcome == SILENT:
         return LaunchMemory(
             trouble=f"The GPU's memory could not be learnt within {timeout_s:g} s, so the engine starts without the "
             "limit of OLLAMA_GPU_MEMORY_FRACTION; once the driver answers, the engine's next start has it."
         )
-    gpus = memory_of(readings, root)
+    gpus = memory_of(told.readings, root)
     write_note(state_dir, identity, gpus)
     return LaunchMemory(gpus)
 

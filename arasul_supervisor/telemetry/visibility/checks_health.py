@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.telemetry.gpu import nvml_verdict as nvml
 from arasul_supervisor.telemetry.gpu.nvml_codes import LIBRARY_NOT_FOUND, STATE_OF_CODE
-from arasul_supervisor.telemetry.visibility import nvml_verdict as nvml
 from arasul_supervisor.telemetry.visibility.checks_driver import NO_GPU
 from arasul_supervisor.telemetry.visibility.finding import FAIL, OK, SKIP, WARN, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from arasul_supervisor.telemetry.gpu.nvml_verdict import NvmlVerdict
     from arasul_supervisor.telemetry.gpu.readings import GpuReading
     from arasul_supervisor.telemetry.visibility.facts import Driver
     from arasul_supervisor.telemetry.visibility.kernel_log import KernelLog, Xid
-    from arasul_supervisor.telemetry.visibility.nvml_verdict import NvmlVerdict
 
 KERNEL_LOG: Final = "kernel log"
 MEMORY: Final = "memory"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.files import names_in
-from arasul_supervisor.telemetry.visibility.bounded_child import lines_of
+from arasul_supervisor.telemetry.gpu.bounded_child import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

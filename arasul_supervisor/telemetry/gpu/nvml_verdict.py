@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from arasul_supervisor.telemetry.gpu.bounded_child import lines_of
 from arasul_supervisor.telemetry.gpu.launch import child_command, folder_of_module
 from arasul_supervisor.telemetry.gpu.nvml_lines import readings_of
-from arasul_supervisor.telemetry.visibility.bounded_child import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,9 @@ class NvmlVerdict:
 
 
 def nvml_verdict(*, timeout_s: float, environ: Mapping[str, str] | None = None) -> NvmlVerdict:
-    """Ask once. The card may have to be woken first, which takes seconds where no other program holds it.
+    """Ask once; call it from the main thread. An idle card that nobody holds takes seconds to wake.
+
+    A child that hangs is left behind as an orphan: the daemon's reaper buries it.
 
     :param environ: the child's whole environment; ours when None
     """
