@@ -38,6 +38,8 @@ def judge_gpu_use(
         return gpu.status, gpu.detail
     if use.cpu_wish is not None:
         return gpu.status, f"{gpu.detail} Ollama computes on the CPU, for {use.cpu_wish}."
+    if gpu.status == "warn":  # what is wrong with the GPU comes first: a restart may be the wrong cure
+        return "warn", f"{gpu.detail} Ollama computes on the CPU." if use.is_on_cpu else gpu.detail
     if use.is_on_cpu:
         return "warn", (
             "Ollama computes on the CPU although this box has a GPU. `arasul-supervisor doctor` says what hides "

@@ -19,6 +19,7 @@ from arasul_supervisor.ollama.environment import MARKER_VARIABLE
 from arasul_supervisor.ollama.generation import engine_generation
 from arasul_supervisor.settings import SettingsError, load_settings
 from arasul_supervisor.telemetry.gpu import nvml_verdict as nvml
+from arasul_supervisor.telemetry.gpu.nvml_lines import SHARES_HOST_MEMORY
 from arasul_supervisor.telemetry.host import read_memory
 from arasul_supervisor.telemetry.visibility import (
     checks_access,
@@ -54,7 +55,6 @@ PLAIN: Final = "\x1b[0m"
 SUBJECT_WIDTH: Final = 12
 WIDEST: Final = 100
 _VERSION: Final = re.compile(r"v?(\d{1,6})\.(\d{1,6})\.(\d{1,6})(?!\d)")
-_UNIFIED_NAMES: Final = re.compile(r"\(nvgpu\)|\bOrin\b|\bThor\b|\bGB10\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,9 @@ def examine(ground: Ground, told: Told, view: Viewpoint) -> Iterator[Finding]:
     yield from _variables(environ, driver, engine, readings)
     yield _settings(ground, told)
     names = [one.name or "" for one in readings]
-    yield _memory(root, told, is_unified=driver.node is not None or any(map(_UNIFIED_NAMES.search, names)))
+    yield _memory(
+        root, told, is_unified=driver.node is not None or any(map(SHARES_HOST_MEMORY.search, names))
+    )
     if told.absence:
         yield Finding(SKIP, health.DAEMON, told.absence)
     else:

@@ -20,6 +20,7 @@ from arasul_supervisor.cli.stats_words import (
     sparkline,
     word,
 )
+from arasul_supervisor.telemetry.board_watch import NEAR_CRITICAL_C, NEAR_PASSIVE_C
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 SPARK_WIDTH: Final = 28
 # facts/gpu.md §7.3: how near to its limit a zone is hot
-NEAR_PASSIVE_C: Final = 4.0
-NEAR_CRITICAL_C: Final = 10.0
 NORMAL_OVERCURRENT: Final = "oc3"  # thousands an hour are normal on some boards
 
 

@@ -41,12 +41,14 @@ class BoardFigures:
     overcurrent: Mapping[str, int | None] | None = None
     throttle_alerts: Mapping[str, int | None] | None = None
     fans: tuple[Fan, ...] = ()
+    kept_age_s: Mapping[str, float] = field(default_factory=dict)  # of temperatures that an earlier look told
     gated_zones: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:  # Any: JSON
         """The figures as `host` of `/api/stats` shows them. Not by `asdict`, whose deep copies cost 0.5 ms."""
         return {
             "temperatures_c": dict(self.temperatures_c),
+            "temperatures_kept_age_s": dict(self.kept_age_s),
             "temperature_limits_c": {
                 name: _shown(trips) for name, trips in self.temperature_limits_c.items()
             },
@@ -67,6 +69,7 @@ def board_of(line: Mapping[str, Any]) -> BoardFigures:  # Any: JSON of our own c
     rails = tuple(Rail(**rail) for rail in power["rails"])
     return BoardFigures(
         temperatures_c=line["temperatures_c"],
+        kept_age_s=line["temperatures_kept_age_s"],
         temperature_limits_c={name: Limits(**trips) for name, trips in line["temperature_limits_c"].items()},
         power=Power(rails, power["total_watts"], power["total_scope"]),
         overcurrent=line["overcurrent"],
@@ -101,6 +104,7 @@ class BoardReader:
             overcurrent=read_overcurrent(self._chips),
             throttle_alerts={name: read_int(path) for name, path in self._alerts.items()} or None,
             fans=read_fans(self._chips),
+            kept_age_s=self._kept_age_s(temperatures, now_mono),
             gated_zones=tuple(gated),
         )
 
@@ -116,3 +120,8 @@ class BoardReader:
             self._last.pop(zone.name, None)
             return None
         return celsius if now_mono - taken_mono < _KEEP_S and os.path.exists(zone.folder) else None
+
+    def _kept_age_s(self, temperatures: Mapping[str, float | None], now_mono: float) -> dict[str, float]:
+        known = (name for name, celsius in temperatures.items() if celsius is not None)
+        ages = {name: round(now_mono - self._last[name][0], 3) for name in known}
+        return {name: age_s for name, age_s in ages.items() if age_s > 0}

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.telemetry.board import BoardFigures
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from arasul_supervisor.telemetry.board import BoardFigures
     from arasul_supervisor.telemetry.host import HostMemory
 
 NEAR_PASSIVE_C: Final = 4.0
@@ -69,10 +70,10 @@ def watch_board(
 
     :param memory: the host's, which is the GPU's where `is_unified`
     """
-    if board is None:
-        return BoardWatch(counters=before.counters)
-    hot, low = _hot(board), _low(memory) if is_unified else ""
-    alerts, risen = _alerts(board), _risen(before.counters, board.overcurrent)
+    low = _low(memory) if is_unified else ""
+    board = board or BoardFigures()
+    hot, alerts, risen = _hot(board), _alerts(board), _risen(before.counters, board.overcurrent)
+    known = {name: count for name, count in (board.overcurrent or {}).items() if count is not None}
     return BoardWatch(
         hot_since_mono=_since(before.hot_since_mono, hot, now_mono),
         hot=hot,
@@ -83,7 +84,7 @@ def watch_board(
         alarms=_alarms(board),
         overcurrent_at_mono=now_mono if risen else before.overcurrent_at_mono,
         overcurrent=risen or before.overcurrent,
-        counters=board.overcurrent or before.counters,
+        counters={**(before.counters or {}), **known},
     )
 
 

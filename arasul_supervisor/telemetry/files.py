@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+MAX_NAME: Final = 256  # sysfs gives at most a page, of which a board has hundreds
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,20}")
 MAX_BYTES: Final = 1024 * 1024  # /proc/stat of a machine with 512 processors is about 60 KiB
 
 
 def read_text(path: Path) -> str | None:
     """What the file says, without surrounding blanks and NUL bytes; None when it cannot be read now."""
     return read_or_errno(path)[0]
+
+
+def read_name(path: Path) -> str | None:
+    """As `read_text`, of what names something; None, too, for a text that is too long to be a name."""
+    text = read_text(path)
+    return text if text is None or len(text) <= MAX_NAME else None
 
 
 def read_or_errno(path: Path) -> tuple[str | None, int]:
@@ -48,13 +57,8 @@ def read_int(path: Path) -> int | None:
 
 
 def to_int(text: str | None) -> int | None:
-    """The whole number that the text is; None when it is none, or one of more than 20 digits."""
-    if not text or len(text) > 21:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        return None
+    """The whole number that the text is, as the kernel writes one; None when it is none, or of more than 20 digits."""
+    return int(text) if text and _WHOLE.fullmatch(text) else None
 
 
 def names_in(folder: Path) -> list[str]:

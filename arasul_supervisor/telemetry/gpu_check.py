@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STUCK_TOO_LONG_S: Final = 60.0
 THROTTLED_TOO_LONG_S: Final = 10.0
+XID_COUNTS_S: Final = 600.0  # a card that goes on answering has got over it
 _WORST_FIRST: Final = ("fail", "warn", "unknown", "ok", "skipped")
 
 
@@ -35,6 +36,8 @@ class GpuCheck:
 
 def check_gpus(view: GpuView, watch: BoardWatch, *, now_mono: float) -> GpuCheck:
     """How the GPUs are: the worst of them speaks for all; a box without a GPU is skipped, not sick."""
+    if any(source.report.source == "tegra" and not source.report.has_answered for source in view.sources):
+        return GpuCheck("unknown", "The board has not been looked at yet.", rounded(view.age_s))
     verdicts = [
         *(_judge_source(source, view, now_mono) for source in view.sources),
         *(_judge_card(card, now_mono) for card in view.cards),
@@ -61,7 +64,9 @@ def _judge_source(source: Aged, view: GpuView, now_mono: float) -> tuple[str, st
     if report.source == "jtop" or (report.source == "nvml" and _is_jetson_with_load(view)):
         return None
     if not report.has_answered:
-        return ("unknown", report.sentence) if not view.cards or report.taken_mono is None else None
+        return ("warn" if report.keeps_failing else "unknown"), report.sentence
+    if report.state == "ok" and source.is_stale and not (report.source == "tegra" and _is_told_by_nvml(view)):
+        return "unknown", f"The last figures are {source.age_s or 0:.0f} s old. {report.sentence}"
     if report.state in ("none", "no_driver"):
         return ("warn" if report.has_worked else "skipped"), report.sentence
     if report.state == "stuck":
@@ -98,8 +103,9 @@ def _judge_card(card: Card, now_mono: float) -> tuple[str, str] | None:
         return "warn", sentence
     if card.is_stale:
         return "unknown", f"The last figures of GPU {card.index} are {card.age_s or 0:.0f} s old."
-    if card.last_xid in GRAVE_XIDS:
-        return _judge_xid(card.index, card.last_xid or 0)
+    xid, seen_mono = card.last_xid or (0, 0.0)
+    if xid in GRAVE_XIDS and now_mono - seen_mono <= XID_COUNTS_S:
+        return _judge_xid(card.index, xid)
     since_mono = card.throttled_since_mono
     if since_mono is not None and now_mono - since_mono >= THROTTLED_TOO_LONG_S:
         reasons = ", ".join(card.throttle_reasons)

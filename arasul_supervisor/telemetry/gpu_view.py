@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from arasul_supervisor.telemetry.gpu.cards import aged, cards_of
+from arasul_supervisor.telemetry.gpu.cards import aged, cards_of, is_fresh
 from arasul_supervisor.telemetry.gpu.merge import gpu_entry
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ class GpuView:
     @property
     def cuda_version(self) -> str | None:
         """The newest CUDA that the driver can serve."""
-        found = (source.report.cuda_version for source in self.sources)
+        found = (source.report.cuda_version for source in self.sources if is_fresh(source))
         return next((version for version in found if version is not None), None)
 
     @property
     def emc_percent(self) -> float | None:
         """Load of a Jetson's memory controller, which only jtop may read."""
-        found = (source.report.emc_percent for source in self.sources if not source.is_stale)
+        found = (source.report.emc_percent for source in self.sources if is_fresh(source))
         return next((percent for percent in found if percent is not None), None)
 
 
@@ -73,6 +73,7 @@ def gpu_entries(view: GpuView, host: HostMemory | None) -> list[dict[str, object
     return [
         {
             **gpu_entry(card, None if card.is_stale else host),
+            "last_xid_age_s": rounded(view.now_mono - card.last_xid[1]) if card.last_xid else None,
             "age_s": rounded(card.age_s),
             "stale": card.is_stale,
             "kept_age_s": {
@@ -90,7 +91,7 @@ def source_entries(view: GpuView) -> list[dict[str, object]]:
     return [
         {
             "source": source.report.source,
-            "state": source.report.state if source.report.has_answered else None,
+            "state": source.report.state if source.report.has_answered and not source.is_stale else None,
             "detail": source.report.sentence,
             "age_s": rounded(source.age_s),
             "stale": source.is_stale,
@@ -120,9 +121,8 @@ def free_gpu_bytes(entries: list[dict[str, object]]) -> int | None:
     free = _all_known(entries, "memory_free_bytes")
     if free is None:
         return None
-    if any(entry["memory_kind"] == "unified" for entry in entries):
-        return int(max(free))
-    return int(sum(free))
+    shared = [part for part, entry in zip(free, entries, strict=True) if entry["memory_kind"] == "unified"]
+    return int(sum(free) - sum(shared) + max(shared, default=0))
 
 
 def rounded(seconds: float | None) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.telemetry.files import names_in, read_int, read_text
+from arasul_supervisor.telemetry.files import names_in, read_int, read_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,12 +80,12 @@ class Chips:
 def find_chips(root: Path) -> Chips:
     """The chips that matter here; a box without them has empty ones."""
     base = root / "sys/class/hwmon"
-    folders = [(base / name, read_text(base / name / "name")) for name in names_in(base)]
+    folders = [(base / name, read_name(base / name / "name")) for name in names_in(base)]
     channels = [channel for folder, kind in folders if kind == "ina3221" for channel in _channels(folder)]
     inputs = [
         folder / "power1_input"
         for folder, kind in folders
-        if kind == "ina238" and read_text(folder / "in1_label") == "VIN"
+        if kind == "ina238" and read_name(folder / "in1_label") == "VIN"
     ]
     counters = {
         name.removesuffix("_event_cnt"): folder / name
@@ -120,7 +120,7 @@ def read_fans(chips: Chips) -> tuple[Fan, ...]:
 def _channels(folder: Path) -> list[Channel]:
     found: list[Channel] = []
     for number in _CHANNELS:
-        label = read_text(folder / f"in{number}_label")
+        label = read_name(folder / f"in{number}_label")
         if label and label != _NOT_CONNECTED:
             warn, crit = (_limit_amps(folder / f"curr{number}_{kind}") for kind in ("max", "crit"))
             found.append(Channel(label, folder, number, warn, crit))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from arasul_supervisor.telemetry.board import BoardReader
 from arasul_supervisor.telemetry.board_watch import BoardWatch, watch_board
 from arasul_supervisor.telemetry.gpu.launch_memory import memory_of
+from arasul_supervisor.telemetry.gpu.memory_book import idle_since
 from arasul_supervisor.telemetry.gpu.sources import GpuSources, sources_for
 from arasul_supervisor.telemetry.gpu_check import check_gpus
 from arasul_supervisor.telemetry.gpu_view import free_gpu_bytes, gpu_entries, view_gpus
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.event_log import EventLog
     from arasul_supervisor.telemetry.board import BoardFigures
     from arasul_supervisor.telemetry.gpu.gpu_settings import GpuSettings
-    from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook
+    from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook, Idle
     from arasul_supervisor.telemetry.gpu.readings import GpuSource
     from arasul_supervisor.telemetry.gpu_check import GpuCheck
     from arasul_supervisor.telemetry.gpu_view import GpuView
@@ -87,6 +88,7 @@ class Sampler:
         self._board: tuple[float, BoardFigures] | None = None
         self._watch = BoardWatch()
         self._memory_book = memory_book
+        self._idle: Idle | None = None
 
     async def run(self) -> None:
         """Look again and again until cancelled; ends within a second then."""
@@ -191,9 +193,11 @@ class Sampler:
         book, view = self._memory_book, self._view(self._clock.mono())
         if book is None or not view.cards or any(card.is_stale or not card.is_well for card in view.cards):
             return
-        tree = self._look.engine if self._look else None
+        self._idle = idle_since(self._idle, self._look.engine if self._look else None, view.now_mono)
         readings = [card.first_reading for card in view.cards]
-        book.take(memory_of(readings, self._root), is_engine_idle=tree is None or len(tree.members) == 1)
+        taken_mono = min(view.now_mono - (card.age_s or 0.0) for card in view.cards)
+        is_idle = self._idle is not None and taken_mono >= self._idle.since_mono
+        book.take(memory_of(readings, self._root), is_engine_idle=is_idle)
         if book.is_worth_noting:
             await self._note_files.call(lambda: book.note(self._root), timeout_s=_READ_LIMIT_S)
 
@@ -231,7 +235,6 @@ class Sampler:
             own=own,
         )
 
-    def _say_unexpected(self, error: BaseException | None) -> None:
+    def _say_unexpected(self, error: Exception) -> None:
         """A fault of ours: the traceback goes to the log, the telemetry goes on."""
-        text = "".join(traceback.format_exception(error)) if error else "its task ended by itself"
-        self._log.error("telemetry_failed", traceback=text)
+        self._log.error("telemetry_failed", traceback="".join(traceback.format_exception(error)))

@@ -69,7 +69,7 @@ def stats_payload(known: Known) -> dict[str, object]:
         own=look.own if look else None,
         mapped=known.mapped,
         model_names=known.model_names,
-        gpu_bytes=gpu_bytes_by_pid(gpus),
+        gpu_bytes=gpu_bytes_by_pid(gpus) if known.machine and known.machine.has_host_pids else {},
     )
     return {
         **flat_figures(gpus),

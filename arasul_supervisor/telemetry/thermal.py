@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.telemetry.files import names_in, read_int, read_or_errno, read_text, to_int
+from arasul_supervisor.telemetry.files import names_in, read_int, read_name, read_or_errno, to_int
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ def find_zones(root: Path) -> tuple[Zone, ...]:
     """
     found: dict[str, Zone] = {}
     for folder in _numbered(root / _FOLDER, "thermal_zone"):
-        kind = read_text(folder / "type")
+        kind = read_name(folder / "type")
         if kind:
             name = _unused(kind.lower().removesuffix("-thermal").removesuffix("-therm"), found)
             found[name] = Zone(name, folder, _limits(folder))
@@ -74,7 +74,7 @@ def find_alerts(root: Path) -> Mapping[str, Path]:
     """The file of each alert by its name: `cpu`, `gpu`, `soc0`, …, `hot-surface`; above 0 it slows down now."""
     found: dict[str, Path] = {}
     for folder in _numbered(root / _FOLDER, "cooling_device"):
-        kind = read_text(folder / "type") or ""
+        kind = read_name(folder / "type") or ""
         if kind.endswith("-alert"):
             name = kind.removesuffix("-alert").removesuffix("-throttle")
             found[_unused(name, found)] = folder / "cur_state"
@@ -86,10 +86,10 @@ def _limits(folder: Path) -> Limits | None:
     by_type: dict[str, float] = {}
     for name in names_in(folder):
         if name.startswith("trip_point_") and name.endswith("_type"):
-            kind = read_text(folder / name)
+            kind = read_name(folder / name)
             millidegrees = read_int(folder / f"{name.removesuffix('_type')}_temp")
             if kind and millidegrees is not None and millidegrees > 0:
-                by_type.setdefault(kind, millidegrees / 1000)
+                by_type[kind] = min(millidegrees / 1000, by_type.get(kind, float("inf")))
     passive, critical = by_type.get("passive"), by_type.get("critical")
     return None if passive is None and critical is None else Limits(passive, critical)
 

@@ -32,7 +32,8 @@ async def test_a_call_that_crashes_ends_the_child_alone_and_is_named(tmp_path: P
         it.clock.now += 15.1  # three periods
 
         assert (it.gpu["temperature_c"], it.gpu["utilization_percent"], it.gpu["name"]) == (None, None, NAME)
-        assert (it.gpu["stale"], it.check) == (True, "unknown")
+        assert (it.gpu["stale"], it.check, it.source("nvml")["state"]) == (True, "unknown", None)
+        assert "SIGSEGV" in it.sampler.gpu_check().detail
         assert "SIGSEGV" in it.source("nvml")["detail"]
 
         it.answer()

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
         ("driver-mismatch-18", "driver_mismatch", "warn"),
         ("unknown-999", "no_access", "warn"),
         ("blocked-by-os-17", "no_access", "warn"),
-        ("driver-not-loaded-9", "no_driver", "skipped"),
     ],
 )
 async def test_a_card_that_is_sick_from_the_start_is_called_by_its_state(
@@ -47,6 +46,43 @@ async def test_a_card_that_is_sick_from_the_start_is_called_by_its_state(
 
         assert it.check == check
         assert it.gpu["utilization_percent"] is it.gpu["memory_used_bytes"] is it.gpu["temperature_c"] is None
+
+
+async def test_a_library_without_its_driver_is_no_gpu(tmp_path: Path) -> None:
+    async with box(tmp_path, fault="driver-not-loaded-9") as it:
+        await until(lambda: it.source("nvml")["state"] == "no_driver")
+        library = it.root / "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1"
+        library.parent.mkdir(parents=True)
+        library.write_text("")
+        n_children = len(it.pids.ever)
+        (it.root / "sys/module/nvidia/version").unlink()
+        await until(lambda: len(it.pids.ever) > n_children and not it.pids.owned)
+
+        assert (it.gpu, it.stats["platform"]["kind"]) == (None, "cpu")
+        assert it.sampler.free_bytes() == it.stats["host"]["memory"]["available_bytes"]
+
+        it.answer()
+        (it.root / "sys/module/nvidia/version").write_text("590.48.01\n")  # it is loaded at last
+        await until(lambda: it.state == "ok")
+        assert len(it.pids.ever) == n_children + 2
+
+
+async def test_who_asks_again_has_a_lost_card_looked_at_again(tmp_path: Path) -> None:
+    async with box(tmp_path) as it:  # which else looks again after a minute
+        await until(lambda: it.state == "ok")
+        it.answer("gpu-lost-later-15")
+        await until(lambda: it.state == "lost")
+        it.answer()
+        await it.sampler.refresh(timeout_s=0.1)
+        await until(lambda: it.state == "ok")
+
+
+async def test_a_child_that_dies_each_time_from_the_start_is_a_warning(tmp_path: Path) -> None:
+    async with box(tmp_path) as it:
+        it.stub.answer("init = crash\n")
+        await until(lambda: it.check == "warn", limit_s=10)
+
+        assert "SIGSEGV" in it.sampler.gpu_check().detail
 
 
 async def test_a_card_that_is_lost_later_keeps_its_name_and_no_figure(tmp_path: Path) -> None:

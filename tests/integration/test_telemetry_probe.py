@@ -15,7 +15,8 @@ import pytest
 from arasul_supervisor.telemetry.gpu import bounded_child
 from arasul_supervisor.telemetry.gpu.launch import Spawned
 from arasul_supervisor.telemetry.gpu.launch_memory import GpuMemory, LaunchMemory, memory_at_launch
-from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook
+from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook, Idle, idle_since
+from arasul_supervisor.telemetry.process_figures import ProcessFigures, TreeFigures
 from tests.engine.board_trees import answers, laid_out
 from tests.engine.nvml_stub import build_nvml_stub
 from tests.engine.telemetry_ground import BoardSettings, HandClock, Pids, board, running, sampler_over, until
@@ -99,12 +100,27 @@ def test_a_box_without_a_gpu_costs_no_child(
     assert memory_at_launch(BoardSettings(root, gpu), state_dir) == LaunchMemory()
 
 
-@pytest.mark.parametrize("fault", ["driver-not-loaded-9", "gpu-lost-15", "no-permission-4", "no-gpus"])
-def test_a_card_that_does_not_tell_is_left_out(fault: str, tmp_path: Path, state_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "trouble"),
+    [
+        ("driver-not-loaded-9", ""),
+        ("no-gpus", ""),
+        ("gpu-lost-15", "NVML does not tell it"),
+        ("no-permission-4", "NVML does not tell it"),
+        ("driver-mismatch-18", "NVML refuses with code 18"),
+        ("unknown-999", "NVML refuses with code 999"),
+    ],
+)
+def test_a_card_that_does_not_tell_is_left_out_and_said(
+    fault: str, trouble: str, tmp_path: Path, state_dir: Path
+) -> None:
     root, stub = board(CARD, tmp_path), build_nvml_stub(tmp_path)
     stub.answer(answers(CARD, fault=fault) or "")
 
-    assert memory_at_launch(BoardSettings(root), state_dir, environ=stub.environ) == LaunchMemory()
+    found = memory_at_launch(BoardSettings(root), state_dir, environ=stub.environ)
+
+    assert found.gpus == ()
+    assert trouble in found.trouble and bool(found.trouble) is bool(trouble)
 
 
 def test_a_missing_library_is_no_gpu(tmp_path: Path, state_dir: Path) -> None:
@@ -122,7 +138,7 @@ def test_a_driver_that_hangs_is_given_up_in_time_and_said(tmp_path: Path, state_
     found = memory_at_launch(BoardSettings(root), state_dir, timeout_s=0.3, environ=stub.environ)
 
     assert found.gpus == ()
-    assert "could not be learnt within 0.3 s" in found.trouble
+    assert "the driver did not answer within 0.3 s" in found.trouble
     assert 0.3 <= time.perf_counter() - began < 1.5
 
 
@@ -155,10 +171,13 @@ def test_the_second_launch_on_the_same_card_asks_nobody(
 
     second = memory_at_launch(BoardSettings(root), state_dir)
 
-    assert first.gpus == second.gpus == (H100,)
+    assert first.gpus == (H100,)
+    assert second.gpus == (GpuMemory(H100.total_bytes, H100.total_bytes),)  # what is free is not of yesterday
 
 
-@pytest.mark.parametrize("change", ["driver", "uuid", "model", "a card more", "garbage", "another shape"])
+@pytest.mark.parametrize(
+    "change", ["driver", "uuid", "model", "a card more", "a slice more", "garbage", "another shape"]
+)
 def test_a_note_of_other_cards_is_not_believed(change: str, tmp_path: Path, state_dir: Path) -> None:
     root, stub = board(CARD, tmp_path), build_nvml_stub(tmp_path)
     information(root)
@@ -171,10 +190,12 @@ def test_a_note_of_other_cards_is_not_believed(change: str, tmp_path: Path, stat
         information(root, uuid="GPU-99999999-3333-5444-8555-666677778888")
     elif change == "model":
         information(root, model="NVIDIA A10")
+    elif change == "a slice more":
+        (root / "proc/driver/nvidia/capabilities/gpu0/mig/gi3").mkdir(parents=True)
     elif change == "a card more":
         (root / "proc/driver/nvidia/gpus/0000:ff:00.0").mkdir()
     else:
-        note.write_text("{" if change == "garbage" else '{"format":1,"identity":null,"gpus":[]}')
+        note.write_text("{" if change == "garbage" else '{"format":2,"identity":null,"totals":[]}')
     stub.answer((answers(CARD) or "").replace("64238911488", "7000"))
 
     found = memory_at_launch(BoardSettings(root), state_dir, environ=stub.environ)
@@ -218,6 +239,31 @@ def test_the_next_start_is_told_what_is_free_without_models(
     book.take(sample, is_engine_idle=is_engine_idle)
 
     assert book.gpus == told
+
+
+def tree(pid: int, n_members: int) -> TreeFigures:
+    members = (ProcessFigures(pid + index, 0, 0, 0, 1, None) for index in range(n_members))
+    return TreeFigures(tuple(members))
+
+
+@pytest.mark.parametrize(
+    ("before", "engine", "since_mono"),
+    [
+        (None, tree(7, 1), 200.0),
+        (Idle(7, 100.0), tree(7, 1), 100.0),
+        (Idle(7, 100.0), tree(7, 2), None),
+        (Idle(7, 100.0), tree(8, 1), 200.0),
+        (Idle(7, 100.0), None, 200.0),
+        (Idle(None, 100.0), None, 100.0),
+    ],
+    ids=["first seen", "still", "a model is loaded", "another engine", "the engine is gone", "no engine yet"],
+)
+def test_figures_of_an_idle_engine_are_those_of_this_engine(
+    before: Idle | None, engine: TreeFigures | None, since_mono: float | None
+) -> None:
+    now = idle_since(before, engine, 200.0)
+
+    assert (now.since_mono if now else None) == since_mono
 
 
 def test_a_limit_that_the_launch_could_not_know_comes_with_the_samples(

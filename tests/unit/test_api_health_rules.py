@@ -211,6 +211,14 @@ def test_a_full_gpu_is_no_warning_without_a_model_that_did_not_fit_just_now(
     assert told == ("ok", "GPU 0 answers.")
 
 
+def test_a_mismatch_of_the_driver_is_not_talked_over_by_the_advice_to_restart() -> None:
+    mismatch = GpuCheck("warn", "Do not restart Ollama, reboot.", 2.0)
+
+    told = judge_gpu_use(mismatch, ON_CPU, (), now_mono=1000.0)
+
+    assert told == ("warn", "Do not restart Ollama, reboot. Ollama computes on the CPU.")
+
+
 def test_a_sick_gpu_speaks_for_itself_whatever_the_engine_does() -> None:
     assert judge_gpu_use(GpuCheck("fail", "It is lost.", 2.0), ON_CPU, (), now_mono=1000.0) == (
         "fail",

@@ -121,10 +121,17 @@ def test_over_current_is_told_for_a_minute() -> None:
     assert (len(warnings(*boards, step_s=59.0)), len(warnings(*boards, step_s=61.0))) == (1, 0)
 
 
-def test_a_look_without_figures_does_not_make_old_events_new() -> None:
-    boards = [replace(BOARD, overcurrent={"oc1": count}) for count in (3, 3)]
+def test_looks_without_figures_neither_make_old_events_new_nor_hide_new_ones() -> None:
+    def counting(count: int | None) -> BoardFigures:
+        return replace(BOARD, overcurrent={"oc1": count})
 
-    assert warnings(boards[0], None, boards[1]) == ()
+    assert warnings(counting(3), None, counting(3)) == ()
+    assert len(warnings(counting(3), None, counting(None), counting(4))) == 1
+    assert len(warnings(counting(3), counting(4), None)) == 1
+
+
+def test_shared_memory_that_stays_low_is_told_where_the_board_is_silent() -> None:
+    assert len(warnings(*[None] * 7, memory=memory(GIB // 2), is_unified=True)) == 1
 
 
 def test_a_rail_over_its_critical_limit_is_told_at_once() -> None:

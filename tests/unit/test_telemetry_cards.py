@@ -141,6 +141,32 @@ def test_firmware_that_hangs_is_a_warning_where_nvml_answers_for_the_gpu() -> No
     assert entries(well, stuck, now_mono=161.0)[0]["state"] == "ok"
 
 
+@pytest.mark.parametrize(
+    ("nvml", "tegra"),
+    [
+        (report("nvml", LIBRARY, taken_mono=100.0), report("tegra", THOR, taken_mono=999.0)),
+        (report("nvml", STUB, taken_mono=999.0), report("tegra", ORIN, taken_mono=100.0)),
+    ],
+    ids=["NVML of a Thor", "the files of an Orin"],
+)
+def test_a_gpu_whose_main_source_fell_silent_is_not_called_well(
+    nvml: SourceReport, tegra: SourceReport
+) -> None:
+    assert check(nvml, tegra, now_mono=1000.0) == "unknown"
+
+
+def test_a_thor_is_well_without_its_boards_files() -> None:
+    nvml, tegra = report("nvml", LIBRARY, taken_mono=999.0), report("tegra", THOR, taken_mono=100.0)
+
+    assert check(nvml, tegra, now_mono=1000.0) == "ok"
+
+
+def test_a_stub_library_that_refuses_does_not_condemn_a_board_that_was_not_looked_at_yet() -> None:
+    not_yet = report("tegra", has_answered=False, taken_mono=None)
+
+    assert check(report("nvml", state="lost"), not_yet) == "unknown"
+
+
 def test_a_board_whose_gpu_is_gated_is_well() -> None:
     assert check(report("nvml", STUB), report("tegra", replace(ORIN, state="gated"))) == "ok"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ import pytest
 from arasul_supervisor.telemetry.board_watch import BoardWatch
 from arasul_supervisor.telemetry.gpu.cards import Card
 from arasul_supervisor.telemetry.gpu.carry_over import carry_over
-from arasul_supervisor.telemetry.gpu.collect_nvml import Collector, XidWatch, code_of
+from arasul_supervisor.telemetry.gpu.collect_nvml import Collector
 from arasul_supervisor.telemetry.gpu.merge import WINNERS, gpu_entry, merge
 from arasul_supervisor.telemetry.gpu.none import NoGpu
-from arasul_supervisor.telemetry.gpu.nvml_codes import STATE_OF_CODE
+from arasul_supervisor.telemetry.gpu.nvml_codes import STATE_OF_CODE, code_of
 from arasul_supervisor.telemetry.gpu.nvml_lines import cuda_version_of, readings_of, reasons_of
 from arasul_supervisor.telemetry.gpu.readings import GpuReading, SourceReport
+from arasul_supervisor.telemetry.gpu.xid_watch import XidWatch
 from arasul_supervisor.telemetry.gpu_check import check_gpus
 from arasul_supervisor.telemetry.gpu_view import flat_figures, free_gpu_bytes, gpu_entries, view_gpus
 from arasul_supervisor.telemetry.host import HostMemory
@@ -174,6 +176,41 @@ def test_a_figure_that_is_kept_is_shown_with_its_own_age() -> None:
     assert shown[0]["kept_age_s"] == {"temperature_c": 6.0}
 
 
+def test_a_card_that_cannot_be_asked_in_passing_keeps_all_its_figures() -> None:
+    seen = kept(CARD, GpuReading(0, refusals={"handle": 10}))
+
+    assert (seen.name, seen.temperature_c, seen.memory_used_bytes) == ("A10", 50.0, 100)
+    assert set(seen.kept_since_mono.values()) == {100.0}
+
+
+def test_a_kept_figure_is_not_shown_beyond_its_age_by_a_source_that_fell_silent() -> None:
+    soon = kept(CARD, replace(CARD, temperature_c=None, refusals={"temperature_c": 10}))
+
+    (shown,) = gpu_entries(
+        view_gpus([report(soon, taken_mono=105.0)], now_mono=116.0, stale_after_s=15.0), HOST
+    )
+
+    assert (shown["temperature_c"], shown["utilization_percent"], shown["kept_age_s"]) == (None, 10.0, {})
+
+
+def test_a_part_that_was_not_told_this_time_is_no_lost_gpu() -> None:
+    rail, node = GpuReading(0, "hwmon", node="gpu-gpc-0"), GpuReading(0, "sysfs", node="gpu-gpc-0")
+
+    without_rail = carry_over([node, rail], [node], taken_mono=100.0, now_mono=105.0, keep_s=15.0)
+    without_node = carry_over([node], [], taken_mono=100.0, now_mono=105.0, keep_s=15.0)
+
+    assert [(reading.source, reading.state) for reading in without_rail] == [("sysfs", "ok")]
+    assert [reading.state for reading in without_node] == ["no_driver"]
+
+
+def test_a_card_in_slices_tells_no_load() -> None:
+    (reading,) = readings_of(
+        line(figures={"utilization_percent": 0, "mig": {"enabled": True, "instances": []}})
+    )
+
+    assert reading.utilization_percent is None
+
+
 def test_a_card_that_cannot_tell_its_name_any_more_keeps_it() -> None:
     reading = kept(CARD, GpuReading(0, state="lost", refusals={"handle": 15}))
 
@@ -221,6 +258,7 @@ def test_free_memory_is_the_sum_and_unknown_as_soon_as_one_is() -> None:
     assert free_gpu_bytes(entries(CARD, replace(other, memory_free_bytes=10))) == 100
     assert free_gpu_bytes(entries(CARD, other)) is None
     assert free_gpu_bytes(entries(GpuReading(0, name="NVIDIA GB10", is_unified=True))) == 400
+    assert free_gpu_bytes(entries(CARD, GpuReading(1, name="Orin", uuid="GPU-o", is_unified=True))) == 490
 
 
 @pytest.mark.parametrize(
@@ -232,6 +270,7 @@ def test_free_memory_is_the_sum_and_unknown_as_soon_as_one_is() -> None:
         (report(state="none"), 101.0, "skipped"),
         (report(CARD, state="none", has_worked=True), 101.0, "warn"),
         (report(state="no_driver"), 101.0, "skipped"),
+        (report(has_answered=False, taken_mono=None, keeps_failing=True), 101.0, "warn"),
         (report(CARD, state="no_driver", has_worked=True), 101.0, "warn"),
         (report(has_answered=False, taken_mono=None), 101.0, "unknown"),
         (report(CARD), 116.0, "unknown"),
@@ -248,7 +287,8 @@ def test_free_memory_is_the_sum_and_unknown_as_soon_as_one_is() -> None:
         (report(replace(CARD, state="reset_required")), 999.0, "fail"),
     ],
     ids=[
-        *("well", "gated", "no card listed", "no library", "library gone", "no driver", "driver gone"),
+        *("well", "gated", "no card listed", "no library", "library gone", "no driver"),
+        *("its child dies each time", "driver gone"),
         *("first sample not in", "stale", "stuck for 50 s", "stuck for 61 s", "mismatch", "never had access"),
         *("access gone", "one of two lost", "a card that is not ours", "one of two out of reach"),
         *("throttled for 6 s", "throttled for 11 s", "a reset outlasts staleness"),
@@ -311,6 +351,54 @@ class CountingNvml:
         return call
 
 
+class Cards:
+    """Bindings of cards that are told apart by their UUID; one that is `sick` answers everything with that code."""
+
+    def __init__(self, *uuids: str, sick: str = "", code: int = 15) -> None:
+        self.uuids, self.sick, self.code = list(uuids), sick, code
+
+    def __getattr__(self, name: str) -> Any:  # Any: as the bindings
+        def call(*words: Any, **_: object) -> Any:  # Any: as the bindings
+            if name == "nvmlDeviceGetCount":
+                return len(self.uuids)
+            uuid = self.uuids[words[0]] if name == "nvmlDeviceGetHandleByIndex" else (words or [""])[0]
+            if uuid == self.sick and name.startswith("nvmlDevice"):
+                raise NumberedError(self.code)
+            if name in ("nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"):
+                return uuid
+            raise NumberedError(3)
+
+        return call
+
+
+def test_a_card_that_moves_up_does_not_inherit_the_sickness_of_its_place() -> None:
+    nvml = Cards("GPU-sick", "GPU-well", sick="GPU-sick")
+    collector = Collector(nvml)
+    collector.sample(100.0)
+    nvml.uuids.remove("GPU-sick")
+
+    (gpu,) = readings_of(collector.sample(105.0))
+
+    assert (gpu.uuid, gpu.state) == ("GPU-well", "ok")
+
+
+@pytest.mark.parametrize(("compute", "processes"), [(3, None), (0, [[7, 5]])], ids=["refused", "told"])
+def test_processes_are_unknown_where_those_that_compute_are_not_told(
+    compute: int, processes: list[list[int]] | None
+) -> None:
+    class Lists(Cards):
+        def __getattr__(self, name: str) -> Any:  # Any: as the bindings
+            if name == "nvmlDeviceGetGraphicsRunningProcesses":
+                return lambda _handle: []
+            if name == "nvmlDeviceGetComputeRunningProcesses" and not compute:
+                return lambda _handle: [SimpleNamespace(pid=7, usedGpuMemory=5)]
+            return super().__getattr__(name)
+
+    sample: Any = Collector(Lists("GPU-a")).sample(100.0)
+
+    assert sample["gpus"][0]["figures"]["processes"] == processes
+
+
 @pytest.mark.parametrize(("code", "times"), [(3, 2), (4, 2), (10, 3), (15, 2)])
 def test_what_is_refused_for_good_is_asked_again_after_ten_minutes_only(code: int, times: int) -> None:
     nvml = CountingNvml(code)
@@ -353,13 +441,13 @@ def test_the_last_error_report_of_a_card_stays_known() -> None:
     nvml = OneXid(31, 79)
     watch = XidWatch(nvml)
 
-    told = [watch.newest(0, "handle") for _ in range(3)]
+    told = [watch.newest(0, "handle", now_mono) for now_mono in (100.0, 105.0)]
 
-    assert (told, nvml.sets) == ([79, 79, 79], 1)
+    assert (told, nvml.sets) == ([(79, 100.0), (79, 100.0)], 1)
 
 
 def test_a_card_without_error_reports_has_none() -> None:
-    assert XidWatch(OneXid()).newest(0, "handle") is None
+    assert XidWatch(OneXid()).newest(0, "handle", 100.0) is None
 
 
 @pytest.mark.parametrize(
@@ -368,7 +456,20 @@ def test_a_card_without_error_reports_has_none() -> None:
 def test_an_error_report_of_the_driver_counts_unless_a_program_is_to_blame(
     xid: int | None, status: str
 ) -> None:
-    assert status_at(101.0, report(replace(CARD, last_xid=xid))) == status
+    reading = replace(CARD, last_xid=xid, last_xid_mono=None if xid is None else 95.0)
+
+    assert status_at(101.0, report(reading)) == status
+
+
+def test_an_error_report_that_a_card_got_over_is_shown_with_its_age_and_counts_no_more() -> None:
+    long_ago = replace(CARD, last_xid=119, last_xid_mono=0.0)
+
+    shown = gpu_entries(
+        view_gpus([report(long_ago, taken_mono=700.0)], now_mono=701.0, stale_after_s=15.0), HOST
+    )
+
+    assert (shown[0]["last_xid"], shown[0]["last_xid_age_s"]) == (119, 701.0)
+    assert status_at(701.0, report(long_ago, taken_mono=700.0)) == "ok"
 
 
 @pytest.mark.parametrize(

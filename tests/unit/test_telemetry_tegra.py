@@ -41,7 +41,10 @@ def no_sleep(_seconds: float) -> None:
         (["17000000.gv11b"], "17000000.gv11b"),
         (["17000000.gp10b"], "17000000.gp10b"),
         (["gpu-nvd-0", "gpu-gpc-0"], "gpu-gpc-0"),
+        (["57000000.gpu"], "57000000.gpu"),
         (["13e00000.mali-gpu", "gpufreq"], None),
+        (["fb000000.gpu"], None),  # the Mali of a Rockchip
+        (["ff9a0000.gpu"], None),
         ([], None),
     ],
 )
@@ -90,6 +93,7 @@ def test_a_short_look_that_says_idle_does_not_hide_a_busy_gpu(tmp_path: Path) ->
         ("active", "41000", "ok"),
         ("active", "gated", "ok"),
         (None, "gated", "gated"),
+        ("unsupported", "gated", "gated"),
         (None, "41000", "ok"),
         (None, None, "ok"),
     ],
@@ -158,9 +162,20 @@ def test_a_zone_that_fails_in_passing_keeps_its_value_for_a_while(tmp_path: Path
     reader.read(100.0)
     write(tmp_path, {f"{zone}/temp": ""})
 
-    told = [reader.read(now).temperatures_c["cpu"] for now in (105.0, 110.0, 114.9, 115.0)]
+    told = [reader.read(now) for now in (105.0, 110.0, 114.9, 115.0)]
 
-    assert told == [50.0, 50.0, 50.0, None]
+    assert [board.temperatures_c["cpu"] for board in told] == [50.0, 50.0, 50.0, None]
+    assert [board.kept_age_s for board in told] == [{"cpu": 5.0}, {"cpu": 10.0}, {"cpu": 14.9}, {}]
+
+
+def test_of_several_limits_of_a_kind_the_lowest_counts(tmp_path: Path) -> None:
+    zone = "sys/class/thermal/thermal_zone0"
+    write(tmp_path, {f"{zone}/type": "cpu-thermal", f"{zone}/temp": 50000})
+    for number, millidegrees in ((2, 85000), (10, 97000)):
+        write(tmp_path, {f"{zone}/trip_point_{number}_type": "passive"})
+        write(tmp_path, {f"{zone}/trip_point_{number}_temp": millidegrees})
+
+    assert BoardReader(tmp_path).read(0.0).temperature_limits_c["cpu"].passive == 85.0
 
 
 def test_a_gated_zone_shows_no_old_value(tmp_path: Path) -> None:

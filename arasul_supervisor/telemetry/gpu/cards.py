@@ -7,7 +7,7 @@ told of by NVML alone. A box may have both kinds.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from arasul_supervisor.telemetry.gpu.nvml_codes import SURE_BY_ONE_FIGURE
 from arasul_supervisor.telemetry.gpu.readings import GpuReading
@@ -114,10 +114,12 @@ class Card:
         return None
 
     @property
-    def last_xid(self) -> int | None:
-        """The driver's last error report, since the child that asks was started."""
+    def last_xid(self) -> tuple[int, float] | None:
+        """The driver's last error report and when it came, since the child that asks was started."""
         by_nvml = self.readings.get("nvml")
-        return by_nvml.last_xid if by_nvml else None
+        if by_nvml is None or by_nvml.last_xid is None or by_nvml.last_xid_mono is None:
+            return None
+        return by_nvml.last_xid, by_nvml.last_xid_mono
 
 
 def aged(report: SourceReport, *, now_mono: float, stale_after_s: float) -> Aged:
@@ -130,15 +132,30 @@ def aged(report: SourceReport, *, now_mono: float, stale_after_s: float) -> Aged
     is_stale = age_s is not None and age_s > stale_after_s
     readings = report.readings
     if report.state != "ok":
-        readings = tuple(
-            one if one.state in SURE_BY_ONE_FIGURE else replace(one, state=report.state) for one in readings
-        )
-        if not readings and report.state != "none":
+        readings = tuple(_lent(one, report.state) for one in readings)
+        is_told_of = report.state != "none" and (report.state != "no_driver" or report.has_worked)
+        if not readings and is_told_of:
             word = _WORD_OF.get(report.source, report.source)
             readings = (GpuReading(index=0, source=word, state=report.state, is_stand_in=True),)
-    if is_stale:
-        readings = tuple(one.identity() for one in readings)
+    oldest_mono = now_mono - stale_after_s
+    readings = tuple(one.identity() if is_stale else _without_old(one, oldest_mono) for one in readings)
     return Aged(report, readings, age_s, is_stale)
+
+
+def _lent(reading: GpuReading, state: str) -> GpuReading:
+    """A GPU in the state of its source. What is lost stays so, and what is lost with its source has no figure."""
+    if reading.state in SURE_BY_ONE_FIGURE:
+        return reading
+    return replace(reading.identity() if state in SURE_BY_ONE_FIGURE else reading, state=state)
+
+
+def _without_old(reading: GpuReading, oldest_mono: float) -> GpuReading:
+    """A figure that was kept when it failed in passing is older than its reading, and goes before it."""
+    kept = {figure: mono for figure, mono in reading.kept_since_mono.items() if mono >= oldest_mono}
+    if len(kept) == len(reading.kept_since_mono):
+        return reading
+    gone: dict[str, Any] = dict.fromkeys(reading.kept_since_mono.keys() - kept.keys())  # Any: field values
+    return replace(reading, **gone, kept_since_mono=kept)
 
 
 def cards_of(sources: Sequence[Aged]) -> tuple[Card, ...]:
@@ -173,12 +190,13 @@ def _board_card(
 ) -> Card:
     """The Jetson's own GPU; what jtop adds is shown while it is fresh."""
     jtop = by_name.get("jtop")
-    of_jtop = {reading.source: reading for reading in jtop.readings[:1]} if jtop and _is_fresh(jtop) else {}
+    of_jtop = {reading.source: reading for reading in jtop.readings[:1]} if jtop and is_fresh(jtop) else {}
     fresh = [source.age_s for source in sources if not source.is_stale and source.age_s is not None]
     old = [source.age_s for source in sources if source.age_s is not None]
     age_s = max(fresh) if fresh else min(old, default=None)
     return Card(index, {**readings, **of_jtop}, age_s, is_stale=not fresh and bool(old))
 
 
-def _is_fresh(source: Aged) -> bool:
+def is_fresh(source: Aged) -> bool:
+    """Whether what it says of the whole box may be shown."""
     return source.report.state == "ok" and not source.is_stale

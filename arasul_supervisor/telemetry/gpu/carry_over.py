@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from arasul_supervisor.telemetry.gpu.nvml_codes import SURE_BY_ONE_FIGURE
-from arasul_supervisor.telemetry.gpu.readings import GpuReading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from arasul_supervisor.telemetry.gpu.readings import GpuReading
 
 _TRANSIENT: Final = (10, 20)
 _FIGURES_OF: Final[Mapping[str, tuple[str, ...]]] = {  # what a refused question leaves empty
@@ -19,6 +20,18 @@ _FIGURES_OF: Final[Mapping[str, tuple[str, ...]]] = {  # what a refused question
     "event_reasons": ("throttled", "throttle_reasons"),
     "compute": ("processes", "memory_by_processes_bytes"),
 }
+_FIGURES: Final = (
+    *(
+        "utilization_percent",
+        "temperature_c",
+        "power_watts",
+        "power_limit_watts",
+        "clock_mhz",
+        "clock_max_mhz",
+    ),
+    *("throttled", "throttle_reasons", "fan_percent", "processes", "memory_by_processes_bytes", "mig"),
+    *("memory_total_bytes", "memory_used_bytes", "memory_free_bytes", "memory_reserved_bytes"),
+)
 
 
 def carry_over(
@@ -50,8 +63,18 @@ def carry_over(
             seen = _keep(former, seen, taken_mono=taken_mono, oldest_mono=now_mono - keep_s)
         carried.append(_since(seen, former, now_mono))
     listed = {reading.key for reading in carried}
-    gone = (former for former in before if (former.uuid or former.node) and former.key not in listed)
-    return (*carried, *(replace(former.identity(), state="lost") for former in gone))
+    gone = (former for former in before if former.key not in listed)
+    return (
+        *carried,
+        *(replace(former.identity(), state=state) for former in gone if (state := _state_of(former))),
+    )
+
+
+def _state_of(gone: GpuReading) -> str:
+    """What became of a GPU that is not told of any more; empty: a part of it was not told this time."""
+    if gone.uuid:
+        return "lost"
+    return "no_driver" if gone.source == "sysfs" else ""
 
 
 def _named_by(former: GpuReading, now: GpuReading) -> GpuReading:
@@ -80,13 +103,12 @@ def _keep(former: GpuReading, now: GpuReading, *, taken_mono: float, oldest_mono
 
 
 def _emptied(questions: Iterable[str]) -> list[str]:
-    fields = GpuReading.__dataclass_fields__
-    return [
-        figure
-        for question in questions
-        for figure in _FIGURES_OF.get(question, (question,))
-        if figure in fields
-    ]
+    """The figures that these questions leave empty; without its handle nothing can be asked of a card."""
+    asked = set(questions)
+    if "handle" in asked:
+        return list(_FIGURES)
+    emptied = (figure for question in asked for figure in _FIGURES_OF.get(question, (question,)))
+    return [figure for figure in emptied if figure in _FIGURES]
 
 
 def _since(reading: GpuReading, former: GpuReading | None, now_mono: float) -> GpuReading:

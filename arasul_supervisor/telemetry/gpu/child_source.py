@@ -20,24 +20,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 from arasul_supervisor.telemetry.gpu.carry_over import carry_over
 from arasul_supervisor.telemetry.gpu.child_process import ChildEnded, ChildProcess, ChildSilent
+from arasul_supervisor.telemetry.gpu.gpu_changes import GpuChanges
 from arasul_supervisor.telemetry.gpu.launch import Signs, child_command
-from arasul_supervisor.telemetry.gpu.nvml_codes import NO_PERMISSION, SURE_BY_ONE_FIGURE
+from arasul_supervisor.telemetry.gpu.nvml_codes import SURE_BY_ONE_FIGURE
 from arasul_supervisor.telemetry.gpu.readings import SourceReport
 from arasul_supervisor.telemetry.gpu.source_limits import SourceLimits
-from arasul_supervisor.telemetry.gpu.words import silent_sentence, state_sentence, unkillable_sentence
+from arasul_supervisor.telemetry.gpu.words import silent_sentence, unkillable_sentence
 from arasul_supervisor.telemetry.offload import Offload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.event_log import EventLog
     from arasul_supervisor.telemetry.gpu.kinds import Kind
-    from arasul_supervisor.telemetry.gpu.readings import GpuReading
 
 
 _PERIODS_BETWEEN_LOOKS: Final = 3
+_MANY_FAILURES: Final = 3
 
 
 class ChildSource:
@@ -67,13 +68,13 @@ class ChildSource:
         self._limits = limits or SourceLimits()
         self._environ = environ
         self._files = Offload(f"telemetry-{kind.name}-files")
-        self._signs = Signs(is_there=False, version=None)
-        self._looked_s = 0.0
+        self._signs: Signs | None = None  # not seen yet
+        self._looked_s = self._spawned_s = float("-inf")
         self._is_asked_to_look = False
         self._nudged: asyncio.Future[None] | None = None
         self._next_sample: asyncio.Future[None] | None = None
         self._child: ChildProcess | None = None
-        self._told: set[tuple[int, tuple[str, ...]]] = set()
+        self._changes = GpuChanges(log)
         self._hangs = 0
         self._failures = 0
         self._hello: dict[str, Any] = {}  # Any: JSON of our own child
@@ -114,6 +115,8 @@ class ChildSource:
     async def _one_child(self) -> float:
         """The life of one child, if there is reason for one; seconds until the next."""
         await self._look()
+        if self._signs is None:
+            return self._failed("The file system that tells of the GPU's driver does not answer.")
         if not self._signs.is_there:
             self._enter("none", self._kind.absent)
             return self._limits.look_again_s
@@ -133,6 +136,7 @@ class ChildSource:
         except OSError as error:
             self._enter("none", f"The {self._kind.name} child cannot be started: {error.strerror}.")
             return self._limits.look_again_s
+        self._spawned_s, self._is_asked_to_look = _loop_s(), False
         self._report = replace(self._report, child_pid=child.pid)
         pause_s = await self._converse(child)
         if await child.end(timeout_s=self._limits.kill_s):
@@ -173,10 +177,10 @@ class ChildSource:
                 await self._wait(self._limits.period_s, child.ended)
             if _loop_s() - self._looked_s < self._limits.look_again_s:
                 continue
-            before = self._signs.version
+            before = self._version
             await self._look()
-            if self._signs.version != before:  # this child keeps the old library for ever
-                self._log.info("gpu_child_replaced", old_version=before, new_version=self._signs.version)
+            if self._version != before:  # this child keeps the old library for ever
+                self._log.info("gpu_child_replaced", old_version=before, new_version=self._version)
                 return 0.0
 
     def _took(self, line: dict[str, Any]) -> None:  # Any: JSON of our own child
@@ -191,7 +195,7 @@ class ChildSource:
             keep_s=self._limits.keep_s,
         )
         self._hangs = self._failures = 0
-        self._tell_changes(before.readings, readings)
+        self._changes.tell(before.readings, readings)
         self._report = replace(
             before,
             readings=readings,
@@ -206,13 +210,17 @@ class ChildSource:
         if self._next_sample is not None and not self._next_sample.done() and not self._is_asked_to_look:
             self._next_sample.set_result(None)
 
+    @property
+    def _version(self) -> str | None:
+        return self._signs.version if self._signs else None
+
     def _are_all_lost(self) -> bool:
         readings = self._report.readings
         return bool(readings) and all(reading.state in SURE_BY_ONE_FIGURE for reading in readings)
 
     def _refused(self, line: dict[str, Any]) -> float:  # Any: JSON of our own child
         """The source says that it cannot work; seconds until it is worth another try."""
-        refusal = self._kind.refusal(line, self._hello, self._signs.version)
+        refusal = self._kind.refusal(line, self._hello, self._version)
         if refusal is None:  # a transient or unknown code proves nothing
             reason = line.get("reason") or f"{self._kind.name} fails with code {line['code']}."
             return self._failed(str(reason))
@@ -233,7 +241,8 @@ class ChildSource:
         tell = self._log.debug if self._failures else self._log.warning  # once per series of failures
         tell("gpu_child_failed", gpu_source=self._kind.name, sentence=sentence)
         self._failures += 1
-        self._report = replace(self._report, sentence=sentence)
+        keeps_failing = self._failures >= _MANY_FAILURES
+        self._report = replace(self._report, sentence=sentence, keeps_failing=keeps_failing)
         return self._limits.back_off_s(self._failures)
 
     def _enter(self, state: str, sentence: str) -> None:
@@ -242,27 +251,16 @@ class ChildSource:
         is_new = state != before.state or not before.has_answered
         since_mono = self._clock.mono() if is_new else before.since_mono
         self._report = replace(
-            before, state=state, sentence=sentence, since_mono=since_mono, has_answered=True
+            before,
+            state=state,
+            sentence=sentence,
+            since_mono=since_mono,
+            has_answered=True,
+            keeps_failing=False,
         )
         if is_new:
             tell = self._log.info if state in ("ok", "none") else self._log.warning
             tell("gpu_source_changed", gpu_source=before.source, state=state, sentence=sentence)
-
-    def _tell_changes(self, before: Sequence[GpuReading], now: Sequence[GpuReading]) -> None:
-        """Log each GPU whose state is another one, and once each figure that needs a permission we lack."""
-        states = {reading.key: reading.state for reading in before}
-        for reading in now:
-            if _lasting(states.get(reading.key, "ok")) != _lasting(reading.state):
-                tell = self._log.info if _lasting(reading.state) == "ok" else self._log.error
-                name = reading.name or reading.node
-                sentence = state_sentence(reading.index, name, reading.state)
-                tell("gpu_changed", index=reading.index, state=reading.state, sentence=sentence)
-            forbidden = tuple(
-                sorted(figure for figure, code in reading.refusals.items() if code == NO_PERMISSION)
-            )
-            if forbidden and (reading.index, forbidden) not in self._told:
-                self._told.add((reading.index, forbidden))
-                self._log.warning("gpu_figures_forbidden", index=reading.index, figures=forbidden)
 
     async def _look(self) -> None:
         """See what the file system says of the source; what was known stays when it does not answer."""
@@ -272,12 +270,17 @@ class ChildSource:
             self._signs = signs
 
     async def _rest(self, seconds: float) -> None:
-        """Between two children: until the time is over, or the files of the driver have changed."""
+        """Between two children: until the time is over, the files of the driver have changed, or somebody asks.
+
+        Who asks again and again does not start a child each time: a sick driver is left in peace.
+        """
         deadline_s = _loop_s() + seconds
         signs = self._signs
         while self._signs == signs and (left_s := deadline_s - _loop_s()) > 0:
             await self._wait(min(left_s, _PERIODS_BETWEEN_LOOKS * self._limits.period_s))
             await self._look()
+            if self._is_asked_to_look and _loop_s() - self._spawned_s >= self._limits.look_again_s:
+                return
 
     async def _wait(self, seconds: float, *others: asyncio.Future[None]) -> None:
         """Until the time is over, somebody nudges, or one of `others` is done."""
@@ -291,11 +294,6 @@ class ChildSource:
 def _loop_s() -> float:
     """Seconds of real waiting, whatever the clock of the figures says."""
     return asyncio.get_running_loop().time()
-
-
-def _lasting(state: str) -> str:
-    """A GPU that is gated while it idles is well, and not worth a line each time."""
-    return "ok" if state == "gated" else state
 
 
 def _about(hello: Mapping[str, Any]) -> dict[str, object]:  # Any: JSON of our own child

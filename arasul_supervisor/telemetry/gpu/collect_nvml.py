@@ -24,8 +24,9 @@ from arasul_supervisor.telemetry.gpu.nvml_codes import (
     NO_PERMISSION,
     STATE_OF_CODE,
     SURE_BY_ONE_FIGURE,
-    TIMEOUT,
+    code_of,
 )
+from arasul_supervisor.telemetry.gpu.xid_watch import XidWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 _TRY_THE_OLDER_CALL: Final = (2, 3, 13, 25, 26)
 _ASK_RARELY: Final = (3, 4, 13)
 _ASK_AGAIN_S: Final = 600.0
-_UNEXPECTED: Final = -1
-_MOST_XIDS: Final = 64  # a storm of them is told by its last
 
 
 def connect(arguments: Sequence[str]) -> Connection:
@@ -59,19 +58,6 @@ def connect(arguments: Sequence[str]) -> Connection:
     return Connection({"kind": "ready", **about}, Collector(pynvml).sample)
 
 
-def code_of(error: Exception) -> int:
-    """The library's number for what went wrong.
-
-    NVMLLibraryMismatchError is no NVMLError and stands for code 13, as a function missing from the bindings does.
-    NVMLError compares by `.value` of the other side, so exceptions are never compared here.
-    """
-    value = getattr(error, "value", None)
-    if isinstance(value, int):
-        return value
-    is_missing = isinstance(error, AttributeError) or type(error).__name__ == "NVMLLibraryMismatchError"
-    return 13 if is_missing else _UNEXPECTED
-
-
 class Collector:
     """Asks all figures of all devices, each in its own try, and remembers what is not worth asking again soon."""
 
@@ -82,6 +68,7 @@ class Collector:
         self._sick: dict[int, tuple[float, dict[str, object]]] = {}
         self._xids = XidWatch(nvml)
         self._now_mono = 0.0
+        self._count = 0
 
     def sample(self, now_mono: float) -> dict[str, object]:
         """One line: every device with its state, or the code that keeps us from listing them."""
@@ -90,6 +77,11 @@ class Collector:
             count = self._nvml.nvmlDeviceGetCount()
         except Exception as error:  # see `connect`
             return {"kind": "sample", "code": code_of(error), "driver": None, "gpus": []}
+        if count != self._count:  # an index is another card's now
+            self._count = count
+            self._refused.clear()
+            self._sick.clear()
+            self._xids.forget()
         driver = self._ask(-1, {}, "driver", self._nvml.nvmlSystemGetDriverVersion)
         cuda = self._ask(-1, {}, "cuda", lambda: self._nvml.nvmlSystemGetCudaDriverVersion_v2())
         gpus = [self._device(index) for index in range(count)]
@@ -139,7 +131,7 @@ class Collector:
                 lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
             ),
             "fan_percent": ask("fan_percent", lambda: nvml.nvmlDeviceGetFanSpeed(handle)),
-            "last_xid": ask("last_xid", lambda: self._xids.newest(index, handle)),
+            "last_xid": ask("last_xid", lambda: self._xids.newest(index, handle, self._now_mono)),
             "processes": _processes(nvml, handle, ask),
             "mig": _mig(nvml, handle, ask),
         }
@@ -163,41 +155,6 @@ class Collector:
         return None
 
 
-class XidWatch:
-    """The driver's own error reports, which else stand in the kernel log alone; from the child's start on.
-
-    One event set for each card, so that an event needs no handle to tell its card.
-    """
-
-    def __init__(self, nvml: Any) -> None:  # Any: the bindings are untyped
-        """Watch through `nvml`; a card is watched from its first question on."""
-        self._nvml = nvml
-        self._sets: dict[int, Any] = {}
-        self._newest: dict[int, int] = {}
-
-    def newest(self, index: int, handle: object) -> int | None:
-        """The number of the last Xid of this card; None: there was none. Raises as the bindings do."""
-        nvml = self._nvml
-        if index not in self._sets:
-            events = nvml.nvmlEventSetCreate()
-            try:
-                nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, events)
-            except Exception:  # whatever it is, the asker keeps its code
-                nvml.nvmlEventSetFree(events)
-                raise
-            self._sets[index] = events
-        for _ in range(_MOST_XIDS):
-            try:
-                event = nvml.nvmlEventSetWait_v2(self._sets[index], 0)
-            except Exception as error:  # see `connect`
-                if code_of(error) == TIMEOUT:  # nothing new
-                    break
-                raise
-            if event.eventType == nvml.nvmlEventTypeXidCriticalError:
-                self._newest[index] = int(event.eventData)
-        return self._newest.get(index)
-
-
 def _processes(nvml: Any, handle: object, ask: Callable[..., Any]) -> list[list[int | None]] | None:
     """[pid, bytes], the largest first; a pid in both lists is one allocation, hence the larger figure of the two."""
     compute = ask(
@@ -210,10 +167,10 @@ def _processes(nvml: Any, handle: object, ask: Callable[..., Any]) -> list[list[
         lambda: nvml.nvmlDeviceGetGraphicsRunningProcesses(handle),
         lambda: nvml.nvmlDeviceGetGraphicsRunningProcesses_v2(handle),
     )
-    if compute is None and graphics is None:
+    if compute is None:  # models compute: who only draws says nothing of them
         return None
     largest: dict[int, int | None] = {}
-    for process in (*(compute or ()), *(graphics or ())):
+    for process in (*compute, *(graphics or ())):
         if process.pid:  # rows of pid 0 have been seen on Orin
             sizes = [size for size in (largest.get(process.pid), process.usedGpuMemory) if size is not None]
             largest[process.pid] = max(sizes, default=None)

@@ -123,7 +123,9 @@ def _nvml_refusal(line: Line, hello: Mapping[str, Any], module: str | None) -> R
     if state is None:
         return None
     sentence = refusal_sentence(state, code, library=hello.get("library"), module=module)
-    return Refusal(state, sentence, state in ("none", "driver_mismatch", *SURE_BY_ONE_FIGURE))
+    # a driver that is loaded shows among the signs, at once
+    is_lasting = state in ("none", "no_driver", "driver_mismatch", *SURE_BY_ONE_FIGURE)
+    return Refusal(state, sentence, is_lasting)
 
 
 def _jtop_refusal(line: Line, _hello: Mapping[str, Any], _version: str | None) -> Refusal | None:

@@ -134,4 +134,7 @@ def reap(pidfd: int) -> str | None:
         return None
     if ended.si_code == os.CLD_EXITED:
         return f"exit code {ended.si_status}"
-    return signal.Signals(ended.si_status).name
+    try:
+        return signal.Signals(ended.si_status).name
+    except ValueError:  # a real-time signal
+        return f"signal {ended.si_status}"

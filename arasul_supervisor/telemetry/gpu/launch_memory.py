@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.files import names_in, read_text
 from arasul_supervisor.telemetry.gpu.launch import look_for_driver
-from arasul_supervisor.telemetry.gpu.nvml_verdict import SILENT, nvml_verdict
+from arasul_supervisor.telemetry.gpu.nvml_codes import DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND
+from arasul_supervisor.telemetry.gpu.nvml_verdict import (
+    ANSWERED,
+    DIED,
+    NOT_ASKED,
+    REFUSED,
+    SILENT,
+    nvml_verdict,
+)
 from arasul_supervisor.telemetry.gpu.tegra_node import find_node
 from arasul_supervisor.telemetry.host import read_memory
 
@@ -22,14 +30,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from arasul_supervisor.telemetry.gpu.gpu_settings import GpuSettings
+    from arasul_supervisor.telemetry.gpu.nvml_verdict import NvmlVerdict
     from arasul_supervisor.telemetry.gpu.readings import GpuReading
 
 _PROC_GPUS: Final = "proc/driver/nvidia/gpus"
 # Lines as they were published: `Model: 		 NVIDIA GeForce RTX 3090`, `GPU UUID: 	 GPU-1c6f…`; before the card is
 # initialised the UUID consists of question marks.
 _FACT: Final = re.compile(r"^(Model|GPU UUID):(.*)$", re.MULTILINE)
+_CAPABILITIES: Final = "proc/driver/nvidia/capabilities"
 _NOTE: Final = "gpu-memory.json"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,9 @@ def memory_at_launch(
 ) -> LaunchMemory:
     """Memory of each GPU in the driver's order; empty at once where there is no sign of one. From the main thread.
 
+    A note of an earlier life tells only the totals, for what is free is another matter each day: then all of it counts
+    as free, so that a start leaves the engine less rather than more than its share.
+
     :param environ: the environment of the child that asks; ours when None
     """
     root = settings.sysroot
@@ -71,14 +84,30 @@ def memory_at_launch(
     if noted:
         return LaunchMemory(noted)
     told = nvml_verdict(timeout_s=timeout_s, environ=environ)
-    if told.outcome == SILENT:
-        return LaunchMemory(
-            trouble=f"The GPU's memory could not be learnt within {timeout_s:g} s, so the engine starts without the "
-            "limit of OLLAMA_GPU_MEMORY_FRACTION; once the driver answers, the engine's next start has it."
-        )
     gpus = memory_of(told.readings, root)
+    if not gpus and not _has_no_gpu(told):
+        return LaunchMemory(trouble=_trouble(told, timeout_s))
     write_note(state_dir, identity, gpus)
     return LaunchMemory(gpus)
+
+
+def _has_no_gpu(told: NvmlVerdict) -> bool:
+    """No library, no driver, or no card: then there is nothing to be limited."""
+    if told.outcome == ANSWERED:
+        return not told.readings
+    return told.outcome == NOT_ASKED or told.code in (LIBRARY_NOT_FOUND, DRIVER_NOT_LOADED)
+
+
+def _trouble(told: NvmlVerdict, timeout_s: float) -> str:
+    why = {
+        SILENT: f"the driver did not answer within {timeout_s:g} s",
+        REFUSED: f"NVML refuses with code {told.code}",
+        DIED: "the process that asks NVML died",
+    }.get(told.outcome, "NVML does not tell it")
+    return (
+        f"The GPU's memory is not known ({why}), so the engine starts without the limit of "
+        "OLLAMA_GPU_MEMORY_FRACTION; once it is known, the engine's next start has it."
+    )
 
 
 def memory_of(readings: Sequence[GpuReading], root: Path) -> tuple[GpuMemory, ...]:
@@ -115,7 +144,14 @@ def cards_by_driver(root: Path) -> tuple[str, ...]:
         facts = {name: fact.strip() for name, fact in _FACT.findall(told_of_card)}
         model, uuid = facts.get("Model", ""), facts.get("GPU UUID", "")
         told += [place, "" if model == "Unknown" else model, "" if "?" in uuid else uuid]
-    return tuple(told)
+    return (*told, *_slices(root))
+
+
+def _slices(root: Path) -> tuple[str, ...]:
+    """The slices of cards in MIG mode, `gpu0/gi3`: cut anew, a card has other memory for a program."""
+    folder = root / _CAPABILITIES
+    found = ((card, part) for card in names_in(folder) for part in names_in(folder / card / "mig"))
+    return tuple(f"{card}/{part}" for card, part in found if part.startswith("gi"))
 
 
 def write_note(state_dir: Path, identity: tuple[str, ...], gpus: Sequence[GpuMemory]) -> None:
@@ -123,7 +159,7 @@ def write_note(state_dir: Path, identity: tuple[str, ...], gpus: Sequence[GpuMem
     if not identity or not gpus:
         return
     content = json.dumps(
-        {"format": _FORMAT, "identity": list(identity), "gpus": [asdict(gpu) for gpu in gpus]}
+        {"format": _FORMAT, "identity": list(identity), "totals": [gpu.total_bytes for gpu in gpus]}
     )
     draft = state_dir / f"{_NOTE}.draft"
     try:
@@ -140,7 +176,7 @@ def _read_note(state_dir: Path, identity: tuple[str, ...]) -> tuple[GpuMemory, .
     try:
         note = json.loads((state_dir / _NOTE).read_bytes())
         noted = note["identity"]
-        gpus = tuple(GpuMemory(int(gpu["total_bytes"]), int(gpu["available_bytes"])) for gpu in note["gpus"])
+        gpus = tuple(GpuMemory(int(total), int(total)) for total in note["totals"])
         is_same = note["format"] == _FORMAT and len(noted) == len(identity)
     except (OSError, ValueError, KeyError, TypeError):
         return ()

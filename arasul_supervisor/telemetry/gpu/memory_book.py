@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from arasul_supervisor.telemetry.gpu.launch_memory import GpuMemory, cards_by_driver, write_note
@@ -10,6 +11,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from arasul_supervisor.telemetry.gpu.launch_memory import LaunchMemory
+    from arasul_supervisor.telemetry.process_figures import TreeFigures
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Since when this engine (None: there is none) has been seen without a runner."""
+
+    pid: int | None
+    since_mono: float
+
+
+def idle_since(before: Idle | None, engine: TreeFigures | None, now_mono: float) -> Idle | None:
+    """Since when no model is loaded; None while one is. Another engine starts anew: figures may be older. Pure."""
+    if engine is not None and len(engine.members) > 1:
+        return None
+    pid = engine.pid if engine else None
+    return before if before is not None and before.pid == pid else Idle(pid, now_mono)
 
 
 class GpuMemoryBook:

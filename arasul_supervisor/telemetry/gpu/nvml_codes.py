@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NO_PERMISSION: Final = 4
+DRIVER_NOT_LOADED: Final = 9
 TIMEOUT: Final = 10
+UNEXPECTED: Final = -1
 LIBRARY_NOT_FOUND: Final = 12
 STATE_OF_CODE: Final[Mapping[int, str]] = {
     9: "no_driver",
@@ -31,3 +33,16 @@ GRAVE_XIDS: Final[Mapping[int, str]] = {  # NVIDIA's Xid catalogue; those of a f
     119: "its GSP firmware does not answer",
     120: "an error of its GSP firmware",
 }
+
+
+def code_of(error: Exception) -> int:
+    """The library's number for what went wrong.
+
+    NVMLLibraryMismatchError is no NVMLError and stands for code 13, as a function missing from the bindings does.
+    NVMLError compares by `.value` of the other side, so exceptions are never compared here.
+    """
+    value = getattr(error, "value", None)
+    if isinstance(value, int):
+        return value
+    is_missing = isinstance(error, AttributeError) or type(error).__name__ == "NVMLLibraryMismatchError"
+    return 13 if is_missing else UNEXPECTED

@@ -10,7 +10,7 @@ from arasul_supervisor.telemetry.gpu.readings import GpuProcess, GpuReading, Mig
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_SHARES_HOST_MEMORY: Final = re.compile(r"\(nvgpu\)|\bOrin\b|\bThor\b|\bGB10\b")
+SHARES_HOST_MEMORY: Final = re.compile(r"\(nvgpu\)|\bOrin\b|\bThor\b|\bGB10\b")
 _NVGPU: Final = re.compile(r"\(nvgpu\)|\bOrin\b")  # a stub: what it does not refuse is 0, or rows of pid 0
 _UNSUPPORTED: Final = (3, 13)
 _REASONS: Final[Mapping[int, str]] = {
@@ -46,7 +46,7 @@ def _reading(gpu: Line, driver: str | None) -> GpuReading:
     watts, celsius = _scaled(figures.get("power_mw"), 1000), _scaled(figures.get("temperature_c"), 1)
     has_no_frame_buffer = memory.get("total") == 0
     is_stub = has_no_frame_buffer and watts == 0 and celsius == 0  # success with zeros proves nothing
-    is_unified = bool(_SHARES_HOST_MEMORY.search(name or "")) or (
+    is_unified = bool(SHARES_HOST_MEMORY.search(name or "")) or (
         gpu["state"] == "ok" and not is_stub and (has_no_frame_buffer or codes.get("memory") in _UNSUPPORTED)
     )
     if _NVGPU.search(name or ""):
@@ -54,6 +54,10 @@ def _reading(gpu: Line, driver: str | None) -> GpuReading:
     if has_no_frame_buffer or is_unified:
         memory = {}
     processes = _processes(figures.get("processes"))
+    mig, xid = _mig(figures.get("mig")), figures.get("last_xid") or (None, None)
+    is_silent_of_load = is_stub or (
+        mig is not None and mig.is_enabled
+    )  # of a card in slices it is not defined
     bits = figures.get("event_reasons")
     return GpuReading(
         index=gpu["index"],
@@ -62,7 +66,7 @@ def _reading(gpu: Line, driver: str | None) -> GpuReading:
         uuid=figures.get("uuid"),
         pci_bus_id=figures.get("pci_bus_id"),
         driver_version=driver if figures else None,
-        utilization_percent=None if is_stub else _scaled(figures.get("utilization_percent"), 1),
+        utilization_percent=None if is_silent_of_load else _scaled(figures.get("utilization_percent"), 1),
         memory_total_bytes=memory.get("total"),
         memory_used_bytes=memory.get("used"),
         memory_free_bytes=memory.get("free"),
@@ -76,9 +80,10 @@ def _reading(gpu: Line, driver: str | None) -> GpuReading:
         throttled=None if bits is None else bool(bits & _THROTTLING),
         throttle_reasons=None if bits is None else reasons_of(bits),
         fan_percent=_scaled(figures.get("fan_percent"), 1),
-        last_xid=figures.get("last_xid"),
+        last_xid=xid[0],
+        last_xid_mono=xid[1],
         processes=processes,
-        mig=_mig(figures.get("mig")),
+        mig=mig,
         is_unified=is_unified,
         refusals=codes,
     )

@@ -72,6 +72,7 @@ class GpuReading:
     throttle_reasons: tuple[str, ...] | None = None
     fan_percent: float | None = None
     last_xid: int | None = None
+    last_xid_mono: float | None = None
     processes: tuple[GpuProcess, ...] | None = None
     mig: Mig | None = None
     is_unified: bool = False  # shares the host's memory: its memory figures come from meminfo
@@ -112,6 +113,7 @@ class SourceReport:
     sentence: str
     since_mono: float  # since when in this state
     has_answered: bool = False  # at least one attempt has come to its end
+    keeps_failing: bool = False  # several in a row came to none, so that something is broken
     has_worked: bool = False  # a GPU has answered in this life
     taken_mono: float | None = None  # when `readings` were taken
     readings: tuple[GpuReading, ...] = ()

@@ -11,16 +11,23 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.telemetry.files import names_in, read_int, read_text
+from arasul_supervisor.telemetry.files import names_in, read_int, read_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 _DEVFREQ: Final = "sys/class/devfreq"
-# `17000000.gpu` (R36, R39), `17000000.ga10b` (R35), `*.gv11b`, `*.gp10b`, `57000000.gpu` (older); Thor `gpu-gpc-0`
-_NODE: Final = re.compile(r".+\.(gpu|ga10b|gv11b|gp10b|gm20b)|gpu-gpc-\d+")
+# `17000000.gpu` (R36, R39), `17000000.ga10b` (R35), `*.gv11b`, `*.gp10b`, `57000000.gpu` (older); Thor `gpu-gpc-0`.
+# The addresses matter: `fb000000.gpu` is the Mali of a Rockchip.
+_NODE: Final = re.compile(r"(?:17|57)000000\.gpu|.+\.(?:ga10b|gv11b|gp10b|gm20b)|gpu-gpc-\d+")
 _LOADS_ELSEWHERE: Final = ("sys/devices/gpu.0/load", "sys/devices/platform/gpu.0/load")
+_POWER: Final = {
+    "suspended": True,
+    "suspending": False,
+    "resuming": False,
+    "active": False,
+}  # Linux runtime PM
 _FULL_LOAD: Final = 1000  # permille
 _LOOKS: Final = 5
 _BETWEEN_LOOKS_S: Final = 0.02  # the driver's own window is short: one look at a busy GPU can say 0
@@ -92,7 +99,7 @@ def _is_suspended(root: Path, folder: Path) -> bool | None:
     devices = [root / "sys/bus/pci/devices" / name for name in names_in(root / "proc/driver/nvidia/gpus")]
     candidates = (folder / "device", *(devices if len(devices) == 1 else ()))
     for device in candidates:
-        status = read_text(device / "power/runtime_status")
-        if status:
-            return status == "suspended"
+        status = read_name(device / "power/runtime_status")
+        if status in _POWER:
+            return _POWER[status]
     return None

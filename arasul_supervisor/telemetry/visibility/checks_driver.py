@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.telemetry.files import to_int
 from arasul_supervisor.telemetry.visibility.finding import FAIL, OK, SKIP, WARN, Finding
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def check_library(driver: Driver, board: Board) -> Finding:
 def _loaded(driver: Driver, subject: str) -> Finding:
     version = driver.module_version
     seen = f"The kernel module nvidia {version or 'of unknown version'} is loaded."
-    major = int(version.partition(".")[0]) if version else None
+    major = to_int(version.partition(".")[0]) if version else None
     if major is not None and major < OLDEST_DRIVER:
         return Finding(
             WARN,

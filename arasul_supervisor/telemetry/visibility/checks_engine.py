@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.telemetry.files import to_int
 from arasul_supervisor.telemetry.visibility.checks_driver import CUDA_13_DRIVER
 from arasul_supervisor.telemetry.visibility.finding import FAIL, OK, SKIP, WARN, Finding
 
@@ -61,7 +62,7 @@ def check_engine(engine: EngineFiles, driver: Driver) -> Finding:
                 else ""
             ),
         )
-    major = int(driver.module_version.partition(".")[0]) if driver.module_version else None
+    major = to_int(driver.module_version.partition(".")[0]) if driver.module_version else None
     numbered = {name for name in engine.backends if name.startswith("cuda_v")}
     if numbered == {_COMMON} and not driver.is_nvgpu and major is not None and major < CUDA_13_DRIVER:
         return Finding(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.gpu import nvml_verdict as nvml
-from arasul_supervisor.telemetry.gpu.nvml_codes import LIBRARY_NOT_FOUND, STATE_OF_CODE
+from arasul_supervisor.telemetry.gpu.nvml_codes import GRAVE_XIDS, LIBRARY_NOT_FOUND, STATE_OF_CODE
 from arasul_supervisor.telemetry.visibility.checks_driver import NO_GPU
 from arasul_supervisor.telemetry.visibility.finding import FAIL, OK, SKIP, WARN, Finding
 
@@ -66,7 +66,6 @@ _XIDS: Final[Mapping[int, tuple[str, str]]] = {  # NVIDIA's Xid catalogue: what 
     119: ("the firmware of the card (GSP) does not answer", f"{_RESET}; then upgrade the driver."),
     120: ("an error in the firmware of the card (GSP)", f"{_RESET}; then upgrade the driver."),
 }
-_GRAVE: Final = (48, 79, 95, 119, 120)  # the card, not a program
 _CATALOGUE: Final = "https://docs.nvidia.com/deploy/xid-errors/ says what it means."
 
 
@@ -202,7 +201,7 @@ def _xid(xid: Xid, count: int, *, is_well: bool | None) -> Finding:
     what = f" ({meaning})" if meaning else ""
     when = "" if xid.age_s is None else f", {'last ' if count > 1 else ''}{_ago(xid.age_s)} ago"
     seen = f"Xid {xid.number}{what} on {xid.address}, {'once' if count == 1 else f'{count} times'} since boot{when}."
-    if xid.number in _GRAVE and is_well is not True:
+    if xid.number in GRAVE_XIDS and is_well is not True:
         return Finding(FAIL, KERNEL_LOG, seen, f"{advice.rstrip('.')}.")
     return Finding(WARN, KERNEL_LOG, seen, f"{advice.rstrip('.')}.")
 
