@@ -76,7 +76,7 @@ class Daemon:
         )
         self._marker = marker_of_this_life(settings.state_dir)
         self._spools = SpoolFolder(settings.state_dir / "spool")
-        at_launch = memory_at_launch(settings, settings.state_dir)
+        at_launch = memory_at_launch(settings, settings.state_dir, gives_up=lambda: early.asked is not None)
         if at_launch.trouble:
             log.warning("gpu_memory_unknown", sentence=at_launch.trouble)
         self._gpu_memory = GpuMemoryBook(settings.state_dir, at_launch)

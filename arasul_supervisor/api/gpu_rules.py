@@ -34,6 +34,8 @@ def judge_gpu_use(
     gpu: GpuCheck, use: GpuUse, findings: Sequence[Finding], *, now_mono: float
 ) -> tuple[str, str]:
     """Status and sentence. A sick GPU speaks for itself; a well one that the engine does not use is a warning."""
+    if gpu.status == "unknown" and gpu.has_gpu and use.is_on_cpu and use.cpu_wish is None:
+        return "warn", f"Ollama computes on the CPU although this box has a GPU. {gpu.detail}"
     if gpu.status not in _GPU_IS_THERE:
         return gpu.status, gpu.detail
     if use.cpu_wish is not None:

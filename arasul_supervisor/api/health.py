@@ -93,7 +93,9 @@ class HealthSources:
                 age_s=_rounded(self._access.catalogue.known_age_s),
             ),
             gpu_use=GpuUse(
-                is_on_cpu="running_on_cpu" in marks and "running_on_gpu" not in marks,
+                is_on_cpu=snapshot.is_answering
+                and "running_on_cpu" in marks
+                and "running_on_gpu" not in marks,
                 cpu_wish=self._cpu_wish,
                 loaded=self._access.residency.known if snapshot.is_answering else (),
             ),

@@ -25,29 +25,32 @@ _WORST_FIRST: Final = ("fail", "warn", "unknown", "ok", "skipped")
 class GpuCheck:
     """One point of `/health`: `ok`, `warn`, `fail`, `unknown` or `skipped`, with a sentence.
 
-    `fullest_percent`: memory in use on the fullest GPU with memory of its own.
+    `fullest_percent`: memory in use on the fullest GPU with memory of its own; `has_gpu`: one has told of itself.
     """
 
     status: str
     detail: str
     age_s: float | None
     fullest_percent: float | None = None
+    has_gpu: bool = False
 
 
 def check_gpus(view: GpuView, watch: BoardWatch, *, now_mono: float) -> GpuCheck:
     """How the GPUs are: the worst of them speaks for all; a box without a GPU is skipped, not sick."""
     if any(source.report.source == "tegra" and not source.report.has_answered for source in view.sources):
         return GpuCheck("unknown", "The board has not been looked at yet.", rounded(view.age_s))
+    own = [card for card in view.cards if not card.is_foreign] or view.cards
     verdicts = [
         *(_judge_source(source, view, now_mono) for source in view.sources),
-        *(_judge_card(card, now_mono) for card in view.cards),
+        *(_judge_card(card, now_mono) for card in own),
     ]
     if view.cards:
         verdicts += [("warn", sentence) for sentence in watch.warnings(now_mono)[:1]]
     told = [verdict for verdict in verdicts if verdict is not None]
     status, detail = min(told, key=lambda verdict: _WORST_FIRST.index(verdict[0]))
     shares = [share for card in view.cards if (share := _memory_percent(card)) is not None]
-    return GpuCheck(status, detail, rounded(view.age_s), max(shares, default=None))
+    has_gpu = any(not card.is_stand_in for card in view.cards)
+    return GpuCheck(status, detail, rounded(view.age_s), max(shares, default=None), has_gpu)
 
 
 def _memory_percent(card: Card) -> float | None:
@@ -66,7 +69,9 @@ def _judge_source(source: Aged, view: GpuView, now_mono: float) -> tuple[str, st
     if not report.has_answered:
         return ("warn" if report.keeps_failing else "unknown"), report.sentence
     if report.state == "ok" and source.is_stale and not (report.source == "tegra" and _is_told_by_nvml(view)):
-        return "unknown", f"The last figures are {source.age_s or 0:.0f} s old. {report.sentence}"
+        age_s = source.age_s or 0.0
+        status = "warn" if age_s > STUCK_TOO_LONG_S else "unknown"
+        return status, f"The last figures are {age_s:.0f} s old. {report.sentence}"
     if report.state in ("none", "no_driver"):
         return ("warn" if report.has_worked else "skipped"), report.sentence
     if report.state == "stuck":
@@ -92,7 +97,7 @@ def _judge_card(card: Card, now_mono: float) -> tuple[str, str] | None:
     """How one GPU is; None for one that no source has ever told of: why not, the source says itself."""
     if card.is_stand_in:
         return None
-    sentence = state_sentence(card.index, card.name, card.state)
+    sentence = state_sentence(card.index, card.name, card.state, is_unlisted=card.is_unlisted)
     if card.state in ("lost", "reset_required"):
         return "fail", sentence
     if card.state == "no_access":

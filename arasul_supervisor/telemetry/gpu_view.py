@@ -101,6 +101,12 @@ def source_entries(view: GpuView) -> list[dict[str, object]]:
     ]
 
 
+def own_entries(view: GpuView, entries: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Without the cards of others, which a driver may list beside those that were given to us."""
+    own = [entry for card, entry in zip(view.cards, entries, strict=True) if not card.is_foreign]
+    return own or entries
+
+
 def flat_figures(entries: list[dict[str, object]]) -> Mapping[str, object]:
     """One figure for all GPUs: the highest load and temperature, the sum of memory in MiB as nvidia-smi counts it.
 

@@ -13,7 +13,7 @@ from arasul_supervisor.telemetry.gpu.launch_memory import memory_of
 from arasul_supervisor.telemetry.gpu.memory_book import idle_since
 from arasul_supervisor.telemetry.gpu.sources import GpuSources, sources_for
 from arasul_supervisor.telemetry.gpu_check import check_gpus
-from arasul_supervisor.telemetry.gpu_view import free_gpu_bytes, gpu_entries, view_gpus
+from arasul_supervisor.telemetry.gpu_view import free_gpu_bytes, gpu_entries, own_entries, view_gpus
 from arasul_supervisor.telemetry.history import History, sample_of
 from arasul_supervisor.telemetry.host import cpu_percent, read_host, read_memory
 from arasul_supervisor.telemetry.machine import read_machine
@@ -129,7 +129,7 @@ class Sampler:
         host = read_memory(self._root)  # procfs and cgroupfs alone: 0.1 ms
         if not view.cards:
             return host.available_bytes if host else None
-        return free_gpu_bytes(gpu_entries(view, host))
+        return free_gpu_bytes(own_entries(view, gpu_entries(view, host)))
 
     def _known(self, now_mono: float) -> Known:
         look, view = self._look, self._view(now_mono)
@@ -197,7 +197,9 @@ class Sampler:
         readings = [card.first_reading for card in view.cards]
         taken_mono = min(view.now_mono - (card.age_s or 0.0) for card in view.cards)
         is_idle = self._idle is not None and taken_mono >= self._idle.since_mono
-        book.take(memory_of(readings, self._root), is_engine_idle=is_idle)
+        correction = book.take(memory_of(readings, self._root), is_engine_idle=is_idle)
+        if correction:
+            self._log.warning("gpu_memory_corrected", sentence=correction)
         if book.is_worth_noting:
             await self._note_files.call(lambda: book.note(self._root), timeout_s=_READ_LIMIT_S)
 

@@ -6,7 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.board import BoardFigures
-from arasul_supervisor.telemetry.gpu_view import flat_figures, gpu_entries, rounded, source_entries
+from arasul_supervisor.telemetry.gpu_view import (
+    flat_figures,
+    gpu_entries,
+    own_entries,
+    rounded,
+    source_entries,
+)
 from arasul_supervisor.telemetry.host import LoadAverages, MemoryPressure
 from arasul_supervisor.telemetry.process_view import (
     Processes,
@@ -72,7 +78,7 @@ def stats_payload(known: Known) -> dict[str, object]:
         gpu_bytes=gpu_bytes_by_pid(gpus) if known.machine and known.machine.has_host_pids else {},
     )
     return {
-        **flat_figures(gpus),
+        **flat_figures(own_entries(known.view, gpus)),
         "cpu_percent": look.cpu_percent if look else None,
         "process_memory_mb": round(engine.rss_bytes / _MIB) if engine else None,
         "timestamp": last.taken_at if last else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.engine.sick_gpu import CARD, LIMITS, NAME, box
 from tests.engine.telemetry_ground import Diary, HandClock, Pids, is_alive, running, sampler_over, until
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 WELL = answers(CARD) or ""
@@ -47,6 +49,7 @@ async def test_a_call_that_sleeps_in_the_kernel_is_told_with_its_state(tmp_path:
         await until(lambda: it.state == "stuck")
 
         assert "state D" in it.source("nvml")["detail"]
+        assert children_of_nobody(it.stub.environ) == it.pids.owned  # what slept beside it went with it
         assert it.gpu["power_watts"] == 631.95  # not older than three periods
         it.clock.now += 15.1
         assert it.gpu["power_watts"] is None
@@ -83,7 +86,7 @@ async def test_fan_cuda_and_error_reports_are_told(tmp_path: Path) -> None:
 
 
 async def test_a_card_that_comes_back_is_shown_again(tmp_path: Path) -> None:
-    limits = SourceLimits(period_s=0.05, sample_s=0.4, look_again_s=0.1, look_rarely_s=0.2)
+    limits = SourceLimits(period_s=0.05, sample_s=0.4, look_again_s=0.1, look_lost_s=0.2)
     async with box(tmp_path, limits=limits) as it:
         await until(lambda: it.state == "ok")
         it.answer("gpu-lost-later-15")
@@ -116,6 +119,17 @@ async def test_firmware_that_hangs_leaves_the_other_source_its_figures(tmp_path:
     assert (stats["gpus"][0]["state"], stats["gpus"][0]["utilization_percent"]) == ("ok", 87.0)
     assert "The firmware of this board hangs" in detail
     assert [pid for pid in pids.ever if is_alive(pid)] == []
+
+
+def children_of_nobody(environ: Mapping[str, str]) -> set[int]:
+    """Living processes that ask this stub."""
+    marker = f"NVML_STUB_FILE={environ['NVML_STUB_FILE']}".encode()
+    found: set[int] = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
+            if marker in file.read().split(b"\0"):
+                found.add(int(name))
+    return found
 
 
 def sources(stats: Any, field: str) -> dict[str, Any]:  # Any: JSON

@@ -67,6 +67,16 @@ async def test_a_library_without_its_driver_is_no_gpu(tmp_path: Path) -> None:
         assert len(it.pids.ever) == n_children + 2
 
 
+async def test_a_library_that_worked_and_refuses_is_not_said_to_refuse_its_start(tmp_path: Path) -> None:
+    async with box(tmp_path) as it:
+        await until(lambda: it.state == "ok")
+        it.stub.answer((answers(CARD) or "").replace("count = 1", "count = !999"))
+        await until(lambda: it.state == "no_access")
+
+        assert "NVML answers no more (code 999)" in it.source("nvml")["detail"]
+        assert it.gpu["utilization_percent"] is None
+
+
 async def test_who_asks_again_has_a_lost_card_looked_at_again(tmp_path: Path) -> None:
     async with box(tmp_path) as it:  # which else looks again after a minute
         await until(lambda: it.state == "ok")
@@ -98,13 +108,18 @@ async def test_a_card_that_is_lost_later_keeps_its_name_and_no_figure(tmp_path: 
         await until(lambda: not is_alive(it.pids.ever[0]))  # an open client would stand in the way of a reset
 
 
-async def test_a_card_that_vanishes_from_the_list_is_lost(tmp_path: Path) -> None:
+async def test_a_card_that_vanishes_from_the_list_is_lost_until_it_is_listed_again(tmp_path: Path) -> None:
     async with box(tmp_path) as it:
         await until(lambda: it.state == "ok")
         it.answer("no-gpus")
         await until(lambda: it.state == "lost")
 
         assert (it.gpu["name"], it.check) == (NAME, "fail")
+        assert "is not listed by its driver any more" in it.sampler.gpu_check().detail
+
+        it.answer()
+        await until(lambda: it.check == "ok" and it.gpu["utilization_percent"] == 100.0)
+        assert len(it.pids.ever) == 1  # the driver works: it goes on being asked
 
 
 async def test_access_that_is_taken_away_after_it_worked_fails(tmp_path: Path) -> None:

@@ -142,6 +142,18 @@ def test_a_driver_that_hangs_is_given_up_in_time_and_said(tmp_path: Path, state_
     assert 0.3 <= time.perf_counter() - began < 1.5
 
 
+def test_a_launch_that_is_called_off_does_not_wait_for_the_driver(tmp_path: Path, state_dir: Path) -> None:
+    root, stub = board(CARD, tmp_path), build_nvml_stub(tmp_path)
+    stub.answer(answers(CARD, fault="hang-at-init") or "")
+    began = time.perf_counter()
+
+    memory_at_launch(
+        BoardSettings(root), state_dir, timeout_s=10.0, environ=stub.environ, gives_up=lambda: True
+    )
+
+    assert time.perf_counter() - began < 2.0
+
+
 def test_a_child_that_outlives_the_kill_is_left_to_the_reaper(
     tmp_path: Path, state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +251,17 @@ def test_the_next_start_is_told_what_is_free_without_models(
     book.take(sample, is_engine_idle=is_engine_idle)
 
     assert book.gpus == told
+
+
+def test_memory_that_others_hold_is_said_once_when_the_launch_did_not_know_of_it(state_dir: Path) -> None:
+    book = GpuMemoryBook(state_dir, LaunchMemory((GpuMemory(10 << 30, 10 << 30),)))
+    samples = [(GpuMemory(10 << 30, gib << 30),) for gib in (4, 4, 2)]
+
+    told = [book.take(sample, is_engine_idle=True) for sample in samples]
+
+    assert "Other programs hold 6144 MiB" in told[0]
+    assert told[1:] == ["", ""]
+    assert GpuMemoryBook(state_dir, LaunchMemory(samples[0])).take(samples[0], is_engine_idle=True) == ""
 
 
 def tree(pid: int, n_members: int) -> TreeFigures:

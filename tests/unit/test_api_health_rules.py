@@ -211,6 +211,14 @@ def test_a_full_gpu_is_no_warning_without_a_model_that_did_not_fit_just_now(
     assert told == ("ok", "GPU 0 answers.")
 
 
+def test_figures_that_stay_away_do_not_hide_that_the_engine_computes_on_the_cpu() -> None:
+    silent = GpuCheck("unknown", "The last figures are 20 s old.", 20.0, has_gpu=True)
+
+    status, detail = judge_gpu_use(silent, ON_CPU, (), now_mono=1000.0)
+
+    assert (status, "computes on the CPU" in detail) == ("warn", True)
+
+
 def test_a_mismatch_of_the_driver_is_not_talked_over_by_the_advice_to_restart() -> None:
     mismatch = GpuCheck("warn", "Do not restart Ollama, reboot.", 2.0)
 

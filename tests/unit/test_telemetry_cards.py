@@ -10,7 +10,7 @@ import pytest
 from arasul_supervisor.telemetry.board_watch import BoardWatch
 from arasul_supervisor.telemetry.gpu.readings import GpuProcess, GpuReading, SourceReport
 from arasul_supervisor.telemetry.gpu_check import check_gpus
-from arasul_supervisor.telemetry.gpu_view import GpuView, gpu_entries, view_gpus
+from arasul_supervisor.telemetry.gpu_view import GpuView, flat_figures, gpu_entries, own_entries, view_gpus
 
 ORIN = GpuReading(
     0, "sysfs", node="17000000.gpu", has_load_file=True, utilization_percent=50.0, is_unified=True
@@ -152,7 +152,36 @@ def test_firmware_that_hangs_is_a_warning_where_nvml_answers_for_the_gpu() -> No
 def test_a_gpu_whose_main_source_fell_silent_is_not_called_well(
     nvml: SourceReport, tegra: SourceReport
 ) -> None:
-    assert check(nvml, tegra, now_mono=1000.0) == "unknown"
+    assert check(nvml, tegra, now_mono=1000.0) == "warn"
+
+
+def test_figures_that_stay_away_are_unknown_at_first_and_a_warning_after_a_minute() -> None:
+    silent = report("nvml", CARD, taken_mono=100.0)
+
+    assert [check(silent, now_mono=now) for now in (115.0, 116.0, 160.0, 161.0)] == [
+        "ok",
+        "unknown",
+        "unknown",
+        "warn",
+    ]
+
+
+def test_a_card_that_was_never_ours_changes_neither_the_verdict_nor_the_flat_figures() -> None:
+    foreign = GpuReading(1, state="no_access", refusals={"handle": 4})
+    ours = replace(CARD, index=0)
+    seen = view(report("nvml", ours, foreign))
+
+    flat = flat_figures(own_entries(seen, gpu_entries(seen, None)))
+
+    assert (check(report("nvml", ours, foreign)), flat["gpu_utilization"]) == ("ok", 10.0)
+    assert check(report("nvml", foreign)) == "warn"  # when there is no other
+    assert check(report("nvml", ours, replace(foreign, has_worked=True))) == "fail"
+
+
+def test_a_source_without_access_shows_no_figures_at_once() -> None:
+    (gpu,) = entries(report("nvml", CARD, state="no_access", has_worked=True))
+
+    assert (gpu["state"], gpu["name"], gpu["utilization_percent"]) == ("no_access", CARD.name, None)
 
 
 def test_a_thor_is_well_without_its_boards_files() -> None:

@@ -203,6 +203,41 @@ def test_a_part_that_was_not_told_this_time_is_no_lost_gpu() -> None:
     assert [reading.state for reading in without_node] == ["no_driver"]
 
 
+@pytest.mark.parametrize(
+    ("figures", "empty"),
+    [
+        ({"utilization_percent": 4294967295}, ("utilization_percent",)),
+        ({"utilization_percent": 101}, ("utilization_percent",)),
+        ({"temperature_c": 500}, ("temperature_c",)),
+        ({"power_mw": 4294967295}, ("power_watts",)),
+        ({"clock_mhz": 4294967295, "clock_max_mhz": 4294967295}, ("clock_mhz", "clock_max_mhz")),
+        ({"fan_percent": 4294967295}, ("fan_percent",)),
+        (
+            {"memory": {"total": 100, "used": 200, "free": 50, "reserved": 1}},
+            ("memory_total_bytes", "memory_used_bytes"),
+        ),
+    ],
+)
+def test_what_no_gpu_can_be_is_unknown(figures: dict[str, object], empty: tuple[str, ...]) -> None:
+    (reading,) = readings_of(line(figures={"name": "A10", **figures}))
+
+    assert [getattr(reading, figure) for figure in empty] == [None] * len(empty)
+
+
+def test_a_card_with_memory_of_its_own_never_becomes_one_that_shares_the_hosts() -> None:
+    (nothing,) = readings_of(
+        line(figures={"name": "A10", "uuid": "GPU-a", "memory": {"total": 0}, "temperature_c": 40})
+    )
+
+    entry = entry_of(kept(replace(CARD, has_own_memory=True), nothing))
+
+    assert (entry["kind"], entry["memory_kind"], entry["memory_total_bytes"]) == (
+        "discrete",
+        "dedicated",
+        None,
+    )
+
+
 def test_a_card_in_slices_tells_no_load() -> None:
     (reading,) = readings_of(
         line(figures={"utilization_percent": 0, "mig": {"enabled": True, "instances": []}})

@@ -14,20 +14,26 @@ from typing import TYPE_CHECKING, Final
 from arasul_supervisor.telemetry.gpu.launch import reap, spawn_child
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from arasul_supervisor.telemetry.gpu.launch import Spawned
 
 FAREWELL_S: Final = 0.2  # a healthy child is gone 2 ms after SIGKILL
+_ASKED_AGAIN_S: Final = 0.1
 _MOST_BYTES: Final = 4 << 20
 
 
 @contextmanager
 def lines_of(
-    command: tuple[str, ...], *, timeout_s: float, environ: Mapping[str, str] | None = None
+    command: tuple[str, ...],
+    *,
+    timeout_s: float,
+    environ: Mapping[str, str] | None = None,
+    gives_up: Callable[[], bool] = lambda: False,
 ) -> Iterator[Lines]:
     """The child's lines as they come.
 
+    :param gives_up: asked ten times a second whether the lines are still wanted
     :raises OSError: no child could be started
     """
     child = spawn_child(command, environ)
@@ -35,7 +41,7 @@ def lines_of(
         os.write(
             child.requests_fd, b"\n"
         )  # one request: to a program that waits for it, and harmless to others
-        yield Lines(child.answers_fd, deadline_mono=time.monotonic() + timeout_s)
+        yield Lines(child.answers_fd, deadline_mono=time.monotonic() + timeout_s, gives_up=gives_up)
     finally:
         _bury(child)
 
@@ -43,9 +49,9 @@ def lines_of(
 class Lines:
     """What the child writes, line by line. `has_ended`: it closed its stdout; else the time was over first."""
 
-    def __init__(self, fd: int, *, deadline_mono: float) -> None:
-        """Read from that descriptor until then."""
-        self._fd = fd
+    def __init__(self, fd: int, *, deadline_mono: float, gives_up: Callable[[], bool]) -> None:
+        """Read from that descriptor until then, or until nobody wants it any more."""
+        self._fd, self._gives_up = fd, gives_up
         self._deadline_mono = deadline_mono
         self.has_ended = False
 
@@ -55,8 +61,10 @@ class Lines:
         poll.register(self._fd, select.POLLIN)
         buffer, size = b"", 0
         while (left_s := self._deadline_mono - time.monotonic()) > 0 and size < _MOST_BYTES:
-            if not poll.poll(left_s * 1000):
-                return
+            if not poll.poll(min(left_s, _ASKED_AGAIN_S) * 1000):
+                if self._gives_up():
+                    return
+                continue
             chunk = os.read(self._fd, 65536)
             if not chunk:
                 self.has_ended = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from arasul_supervisor.telemetry.gpu.nvml_codes import SURE_BY_ONE_FIGURE
+from arasul_supervisor.telemetry.gpu.nvml_codes import NO_PERMISSION, SURE_BY_ONE_FIGURE
 from arasul_supervisor.telemetry.gpu.readings import GpuReading
 
 if TYPE_CHECKING:
@@ -57,6 +57,18 @@ class Card:
     def is_well(self) -> bool:
         """Whether it can be worked with, asleep or awake."""
         return self.state in _WELL
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it may be somebody else's: listed here, but never ours to open."""
+        by_nvml = self.readings.get("nvml")
+        is_forbidden = by_nvml is not None and by_nvml.refusals.get("handle") == NO_PERMISSION
+        return is_forbidden and not self.has_worked
+
+    @property
+    def is_unlisted(self) -> bool:
+        """Whether its driver does not tell of it any more."""
+        return any(reading.is_unlisted for reading in self.readings.values())
 
     @property
     def is_stand_in(self) -> bool:
@@ -146,7 +158,7 @@ def _lent(reading: GpuReading, state: str) -> GpuReading:
     """A GPU in the state of its source. What is lost stays so, and what is lost with its source has no figure."""
     if reading.state in SURE_BY_ONE_FIGURE:
         return reading
-    return replace(reading.identity() if state in SURE_BY_ONE_FIGURE else reading, state=state)
+    return replace(reading if state == "stuck" else reading.identity(), state=state)
 
 
 def _without_old(reading: GpuReading, oldest_mono: float) -> GpuReading:

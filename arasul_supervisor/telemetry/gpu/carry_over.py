@@ -45,7 +45,8 @@ def carry_over(
     """The new readings, with what the former look still has to say.
 
     A figure that failed in passing (codes 10, 20) keeps its value for `keep_s`; a sick device keeps the identity that
-    it can no longer tell, and nothing else; a device that is not listed any more is lost.
+    it can no longer tell, and nothing else; a device that is not listed any more is lost. A card that has told of
+    memory of its own does not become one that shares the host's.
 
     :param taken_mono: when `before` was taken
     """
@@ -60,21 +61,17 @@ def carry_over(
         if seen.state in SURE_BY_ONE_FIGURE:
             seen = replace(seen.identity(), refusals=reading.refusals)
         elif former is not None:
+            seen = replace(seen, is_unified=seen.is_unified and not former.has_own_memory)
             seen = _keep(former, seen, taken_mono=taken_mono, oldest_mono=now_mono - keep_s)
         carried.append(_since(seen, former, now_mono))
     listed = {reading.key for reading in carried}
     gone = (former for former in before if former.key not in listed)
-    return (
-        *carried,
-        *(replace(former.identity(), state=state) for former in gone if (state := _state_of(former))),
-    )
+    return (*carried, *(_unlisted(former) for former in gone if former.uuid or former.source == "sysfs"))
 
 
-def _state_of(gone: GpuReading) -> str:
-    """What became of a GPU that is not told of any more; empty: a part of it was not told this time."""
-    if gone.uuid:
-        return "lost"
-    return "no_driver" if gone.source == "sysfs" else ""
+def _unlisted(gone: GpuReading) -> GpuReading:
+    """A GPU that is not told of any more; a Jetson's has no other cause than that its driver is gone."""
+    return replace(gone.identity(), state="lost" if gone.uuid else "no_driver", is_unlisted=True)
 
 
 def _named_by(former: GpuReading, now: GpuReading) -> GpuReading:
@@ -113,8 +110,14 @@ def _emptied(questions: Iterable[str]) -> list[str]:
 
 def _since(reading: GpuReading, former: GpuReading | None, now_mono: float) -> GpuReading:
     """`reading` with what only a series of looks can tell: since when it throttles, and that it has worked."""
+    has_own_memory = reading.memory_total_bytes is not None or bool(former and former.has_own_memory)
     has_worked = reading.state in ("ok", "gated") or (former is not None and former.has_worked)
     since = former.throttled_since_mono if former is not None else None
     if since is None:
         since = now_mono
-    return replace(reading, has_worked=has_worked, throttled_since_mono=since if reading.throttled else None)
+    return replace(
+        reading,
+        has_own_memory=has_own_memory,
+        has_worked=has_worked,
+        throttled_since_mono=since if reading.throttled else None,
+    )

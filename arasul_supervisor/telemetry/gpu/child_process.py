@@ -138,6 +138,7 @@ class ChildProcess:
     def _end_seen(self) -> None:
         if self._has_pipes:
             self._read()  # what it wrote before it died
+        self._child.kill()  # what it leaves behind in its session goes with it
         ending = reap(self._child.pidfd)
         if ending is None:
             return

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _PERIODS_BETWEEN_LOOKS: Final = 3
 _MANY_FAILURES: Final = 3
+_ALL_LOST: Final = "All its GPUs are lost: it is asked again every {:g} s, and whenever somebody asks for it."
 
 
 class ChildSource:
@@ -172,7 +173,8 @@ class ChildSource:
                 return self._refused(line)
             self._took(line)
             if self._are_all_lost():
-                return self._limits.look_rarely_s  # an open client would stand in the way of a reset
+                self._report = replace(self._report, sentence=_ALL_LOST.format(self._limits.look_lost_s))
+                return self._limits.look_lost_s
             if not self._is_asked_to_look:
                 await self._wait(self._limits.period_s, child.ended)
             if _loop_s() - self._looked_s < self._limits.look_again_s:
@@ -216,7 +218,9 @@ class ChildSource:
 
     def _are_all_lost(self) -> bool:
         readings = self._report.readings
-        return bool(readings) and all(reading.state in SURE_BY_ONE_FIGURE for reading in readings)
+        return bool(readings) and all(
+            reading.state in SURE_BY_ONE_FIGURE and not reading.is_unlisted for reading in readings
+        )
 
     def _refused(self, line: dict[str, Any]) -> float:  # Any: JSON of our own child
         """The source says that it cannot work; seconds until it is worth another try."""

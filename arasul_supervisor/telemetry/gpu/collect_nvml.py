@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _TRY_THE_OLDER_CALL: Final = (2, 3, 13, 25, 26)
 _ASK_RARELY: Final = (3, 4, 13)
 _ASK_AGAIN_S: Final = 600.0
+_ASK_LOST_AGAIN_S: Final = 60.0
 
 
 def connect(arguments: Sequence[str]) -> Connection:
@@ -97,7 +98,7 @@ class Collector:
         state = _state(figures, codes)
         reading: dict[str, object] = {"index": index, "state": state, "figures": figures, "codes": codes}
         if state in SURE_BY_ONE_FIGURE:  # polling a lost card may hang; only a reset or a reboot helps
-            self._sick[index] = (self._now_mono + _ASK_AGAIN_S, reading)
+            self._sick[index] = (self._now_mono + _ASK_LOST_AGAIN_S, reading)
         return reading
 
     def _figures(self, index: int, handle: object, codes: dict[str, int]) -> dict[str, object]:
@@ -234,10 +235,11 @@ def _state(figures: Mapping[str, object], codes: Mapping[str, int]) -> str:
 
 
 def _text(value: object) -> str | None:
-    """Old bindings give bytes."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return value if isinstance(value, str) else None
+    """Old bindings give bytes. What a terminal would obey is taken out."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    if not isinstance(text, str):
+        return None
+    return "".join(letter for letter in text if letter.isprintable()) or None
 
 
 def _bindings(file: str) -> str:

@@ -32,7 +32,8 @@ class GpuChanges:
 
     def _tell_state(self, reading: GpuReading) -> None:
         tell = self._log.info if _lasting(reading.state) == "ok" else self._log.error
-        sentence = state_sentence(reading.index, reading.name or reading.node, reading.state)
+        name = reading.name or reading.node
+        sentence = state_sentence(reading.index, name, reading.state, is_unlisted=reading.is_unlisted)
         tell("gpu_changed", index=reading.index, state=reading.state, sentence=sentence)
 
     def _tell_forbidden(self, reading: GpuReading) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from arasul_supervisor.telemetry.gpu.jtop_lines import jtop_readings_of
 from arasul_supervisor.telemetry.gpu.launch import Signs, folder_of_module, look_for_driver
-from arasul_supervisor.telemetry.gpu.nvml_codes import LIBRARY_NOT_FOUND, STATE_OF_CODE, SURE_BY_ONE_FIGURE
+from arasul_supervisor.telemetry.gpu.nvml_codes import LIBRARY_NOT_FOUND, STATE_OF_CODE
 from arasul_supervisor.telemetry.gpu.nvml_lines import cuda_version_of, readings_of
 from arasul_supervisor.telemetry.gpu.tegra_lines import board_line, tegra_readings_of
 from arasul_supervisor.telemetry.gpu.tegra_node import find_node
@@ -122,9 +122,15 @@ def _nvml_refusal(line: Line, hello: Mapping[str, Any], module: str | None) -> R
     state = "none" if code == LIBRARY_NOT_FOUND else STATE_OF_CODE.get(code)
     if state is None:
         return None
-    sentence = refusal_sentence(state, code, library=hello.get("library"), module=module)
+    sentence = refusal_sentence(
+        state,
+        code,
+        was_open=line["kind"] != "failed",
+        library=hello.get("library"),
+        module=module,
+    )
     # a driver that is loaded shows among the signs, at once
-    is_lasting = state in ("none", "no_driver", "driver_mismatch", *SURE_BY_ONE_FIGURE)
+    is_lasting = state in ("none", "no_driver", "driver_mismatch")
     return Refusal(state, sentence, is_lasting)
 
 

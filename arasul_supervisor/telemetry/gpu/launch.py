@@ -65,9 +65,9 @@ class Spawned:
     answers_fd: int
 
     def kill(self) -> None:
-        """SIGKILL; nothing happens when it is dead already."""
+        """SIGKILL to it and to whatever a library started in its session. For as long as it is not reaped."""
         try:
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
 

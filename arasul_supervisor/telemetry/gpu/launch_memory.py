@@ -26,7 +26,7 @@ from arasul_supervisor.telemetry.gpu.tegra_node import find_node
 from arasul_supervisor.telemetry.host import read_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from arasul_supervisor.telemetry.gpu.gpu_settings import GpuSettings
@@ -64,6 +64,7 @@ def memory_at_launch(
     *,
     timeout_s: float = 2.0,
     environ: Mapping[str, str] | None = None,
+    gives_up: Callable[[], bool] = lambda: False,
 ) -> LaunchMemory:
     """Memory of each GPU in the driver's order; empty at once where there is no sign of one. From the main thread.
 
@@ -71,6 +72,7 @@ def memory_at_launch(
     as free, so that a start leaves the engine less rather than more than its share.
 
     :param environ: the environment of the child that asks; ours when None
+    :param gives_up: asked ten times a second whether the launch is still wanted
     """
     root = settings.sysroot
     if settings.gpu == "none":
@@ -83,7 +85,7 @@ def memory_at_launch(
     noted = _read_note(state_dir, identity)
     if noted:
         return LaunchMemory(noted)
-    told = nvml_verdict(timeout_s=timeout_s, environ=environ)
+    told = nvml_verdict(timeout_s=timeout_s, environ=environ, gives_up=gives_up)
     gpus = memory_of(told.readings, root)
     if not gpus and not _has_no_gpu(told):
         return LaunchMemory(trouble=_trouble(told, timeout_s))

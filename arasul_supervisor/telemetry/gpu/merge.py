@@ -64,7 +64,7 @@ def gpu_entry(card: Card, host: HostMemory | None) -> dict[str, object]:
         "state": card.state,
         "memory_kind": memory_kind,
         "memory_used_percent": used_percent,
-        "throttle_reasons": list(card.throttle_reasons),
+        "throttle_reasons": None if values["throttled"] is None else list(card.throttle_reasons),
         "processes": [asdict(process) for process in processes] if isinstance(processes, tuple) else None,
         "mig": _mig_entry(mig) if isinstance(mig, Mig) else None,
         "sources": sources,

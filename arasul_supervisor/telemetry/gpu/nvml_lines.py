@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 SHARES_HOST_MEMORY: Final = re.compile(r"\(nvgpu\)|\bOrin\b|\bThor\b|\bGB10\b")
 _NVGPU: Final = re.compile(r"\(nvgpu\)|\bOrin\b")  # a stub: what it does not refuse is 0, or rows of pid 0
+_PERCENT, _FAN_PERCENT = (0, 100), (0, 200)  # some fans are driven beyond what their makers call full
+_CELSIUS, _WATTS, _MHZ = (-100, 200), (0, 10_000), (0, 20_000)
 _UNSUPPORTED: Final = (3, 13)
 _REASONS: Final[Mapping[int, str]] = {
     0x1: "gpu_idle",
@@ -43,8 +45,12 @@ def _reading(gpu: Line, driver: str | None) -> GpuReading:
     figures, codes = gpu["figures"], gpu["codes"]
     name = figures.get("name")
     memory = figures.get("memory") or {}
-    watts, celsius = _scaled(figures.get("power_mw"), 1000), _scaled(figures.get("temperature_c"), 1)
     has_no_frame_buffer = memory.get("total") == 0
+    memory = _memory(memory)
+    watts, celsius = (
+        _scaled(figures.get("power_mw"), 1000, _WATTS),
+        _scaled(figures.get("temperature_c"), 1, _CELSIUS),
+    )
     is_stub = has_no_frame_buffer and watts == 0 and celsius == 0  # success with zeros proves nothing
     is_unified = bool(SHARES_HOST_MEMORY.search(name or "")) or (
         gpu["state"] == "ok" and not is_stub and (has_no_frame_buffer or codes.get("memory") in _UNSUPPORTED)
@@ -66,7 +72,9 @@ def _reading(gpu: Line, driver: str | None) -> GpuReading:
         uuid=figures.get("uuid"),
         pci_bus_id=figures.get("pci_bus_id"),
         driver_version=driver if figures else None,
-        utilization_percent=None if is_silent_of_load else _scaled(figures.get("utilization_percent"), 1),
+        utilization_percent=None
+        if is_silent_of_load
+        else _scaled(figures.get("utilization_percent"), 1, _PERCENT),
         memory_total_bytes=memory.get("total"),
         memory_used_bytes=memory.get("used"),
         memory_free_bytes=memory.get("free"),
@@ -74,12 +82,12 @@ def _reading(gpu: Line, driver: str | None) -> GpuReading:
         memory_by_processes_bytes=_sum_if_all_known(processes),
         temperature_c=None if is_stub else celsius,
         power_watts=None if is_stub else watts,
-        power_limit_watts=_scaled(figures.get("power_limit_mw"), 1000),
-        clock_mhz=_scaled(figures.get("clock_mhz"), 1),
-        clock_max_mhz=_scaled(figures.get("clock_max_mhz"), 1),
+        power_limit_watts=_scaled(figures.get("power_limit_mw"), 1000, _WATTS),
+        clock_mhz=_scaled(figures.get("clock_mhz"), 1, _MHZ),
+        clock_max_mhz=_scaled(figures.get("clock_max_mhz"), 1, _MHZ),
         throttled=None if bits is None else bool(bits & _THROTTLING),
         throttle_reasons=None if bits is None else reasons_of(bits),
-        fan_percent=_scaled(figures.get("fan_percent"), 1),
+        fan_percent=_scaled(figures.get("fan_percent"), 1, _FAN_PERCENT),
         last_xid=xid[0],
         last_xid_mono=xid[1],
         processes=processes,
@@ -109,8 +117,18 @@ def reasons_of(bits: int) -> tuple[str, ...]:
     return tuple(_REASONS.get(bit, hex(bit)) for bit in set_bits)
 
 
-def _scaled(value: int | None, divisor: int) -> float | None:
-    return None if value is None else value / divisor
+def _scaled(value: int | None, divisor: int, limits: tuple[float, float]) -> float | None:
+    """In the figure's own unit; None for what no GPU can be, such as the all-ones of a driver that has no answer."""
+    if value is None or not limits[0] <= value / divisor <= limits[1]:
+        return None
+    return value / divisor
+
+
+def _memory(memory: Line) -> Line:
+    """Bytes; nothing is believed of parts that are larger than the whole."""
+    total = memory.get("total") or 0
+    parts = (memory.get("used"), memory.get("free"), memory.get("reserved") or 0)
+    return memory if all(part is not None and 0 <= part <= total for part in parts) else {}
 
 
 def _processes(rows: Sequence[tuple[int, int | None]] | None) -> tuple[GpuProcess, ...] | None:

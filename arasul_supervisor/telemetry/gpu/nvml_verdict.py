@@ -11,7 +11,7 @@ from arasul_supervisor.telemetry.gpu.launch import child_command, folder_of_modu
 from arasul_supervisor.telemetry.gpu.nvml_lines import readings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from arasul_supervisor.telemetry.gpu.readings import GpuReading
 
@@ -33,19 +33,27 @@ class NvmlVerdict:
     has_bindings: bool = True
 
 
-def nvml_verdict(*, timeout_s: float, environ: Mapping[str, str] | None = None) -> NvmlVerdict:
+def nvml_verdict(
+    *,
+    timeout_s: float,
+    environ: Mapping[str, str] | None = None,
+    gives_up: Callable[[], bool] = lambda: False,
+) -> NvmlVerdict:
     """Ask once; call it from the main thread. An idle card that nobody holds takes seconds to wake.
 
     A child that hangs is left behind as an orphan: the daemon's reaper buries it.
 
     :param environ: the child's whole environment; ours when None
+    :param gives_up: asked ten times a second whether the answer is still wanted
     """
     folder = folder_of_module("pynvml")
     if not folder:
         return NvmlVerdict(NOT_ASKED, has_bindings=False)
     library: str | None = None
     try:
-        with lines_of(child_command("nvml", (folder,)), timeout_s=timeout_s, environ=environ) as lines:
+        with lines_of(
+            child_command("nvml", (folder,)), timeout_s=timeout_s, environ=environ, gives_up=gives_up
+        ) as lines:
             for text in lines:
                 line: dict[str, Any] = json.loads(text)  # Any: JSON of our own child
                 if line["kind"] == "ready":

@@ -80,6 +80,8 @@ class GpuReading:
     kept_since_mono: Mapping[str, float] = field(default_factory=dict)  # figures of an earlier look, kept
     throttled_since_mono: float | None = None
     has_worked: bool = False  # this very GPU has answered in this life
+    is_unlisted: bool = False  # the driver tells of others, or of none; nobody said what became of it
+    has_own_memory: bool = False  # it has told of memory of its own in this life
     is_stand_in: bool = False  # for whatever the source would tell of if it worked
 
     @property
@@ -100,6 +102,8 @@ class GpuReading:
             pci_bus_id=self.pci_bus_id,
             driver_version=self.driver_version,
             is_unified=self.is_unified,
+            is_unlisted=self.is_unlisted,
+            has_own_memory=self.has_own_memory,
             has_worked=self.has_worked,
         )
 

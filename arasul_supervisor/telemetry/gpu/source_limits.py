@@ -16,7 +16,8 @@ class SourceLimits:
     farewell_s: float = 0.5  # as `kill_s`, when the daemon leaves
     keep_s: float = 15.0  # how long a figure that fails in passing keeps its value
     look_again_s: float = 30.0  # no driver, no device
-    look_rarely_s: float = 600.0  # no library, a lost card, versions that do not fit
+    look_lost_s: float = 60.0  # no card but lost ones: an open client would stand in the way of their reset
+    look_rarely_s: float = 600.0  # no library, no driver, versions that do not fit
     back_off_max_s: float = 60.0  # after a silent or dead child: the period, doubled with each failure
 
     def back_off_s(self, failures: int) -> float:

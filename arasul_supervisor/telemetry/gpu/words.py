@@ -26,17 +26,25 @@ _REMEDY: Final[Mapping[str, str]] = {
 }
 
 
-def refusal_sentence(state: str, code: int, *, library: str | None, module: str | None) -> str:
-    """Why the library does not work at all."""
+def refusal_sentence(
+    state: str, code: int, *, was_open: bool, library: str | None, module: str | None
+) -> str:
+    """Why the library does not work at all, or no more."""
     versions = ""
     if state == "driver_mismatch" and (library or module):
         versions = f" Kernel module {module or 'unknown'}, library {library or 'unknown'}."
-    return f"NVML refuses to start (code {code}). {_REMEDY.get(state, '')}{versions}"
+    seen = "NVML answers no more" if was_open else "NVML refuses to start"
+    return f"{seen} (code {code}). {_REMEDY.get(state, '')}{versions}"
 
 
-def state_sentence(index: int, name: str | None, state: str) -> str:
+def state_sentence(index: int, name: str | None, state: str, *, is_unlisted: bool = False) -> str:
     """How one GPU is, with what to do where it is not well."""
     what = f"GPU {index} ({name or 'unknown model'})"
+    if is_unlisted:
+        return (
+            f"{what} is not listed by its driver any more: it is being reset, was given away, or fell off the bus (see "
+            "NVRM in the kernel log). Restarting Ollama does not bring it back."
+        )
     if state == "gated":
         return f"{what} sleeps without power, as an idle one does."
     if state == "ok":
