@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.cli.client import DaemonError, daemon_of, objects
 from arasul_supervisor.cli.output import add_client_parser, print_json
-from arasul_supervisor.cli.stats_words import number, part, word
+from arasul_supervisor.cli.stats_words import number, part, printable, word
 from arasul_supervisor.ollama.engine_variables import engine_variable_problems
 from arasul_supervisor.ollama.environment import MARKER_VARIABLE
 from arasul_supervisor.ollama.generation import engine_generation
 from arasul_supervisor.settings import SettingsError, load_settings
 from arasul_supervisor.telemetry.gpu import nvml_verdict as nvml
+from arasul_supervisor.telemetry.gpu.kinds import jtop_kind
 from arasul_supervisor.telemetry.gpu.nvml_lines import SHARES_HOST_MEMORY
 from arasul_supervisor.telemetry.host import read_memory
 from arasul_supervisor.telemetry.visibility import (
@@ -70,11 +71,18 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where to look: the settings as far as they can be read, and the root of all paths."""
+    """Where to look: the settings of this shell, with the defaults for wrong ones, and a sentence for each of those.
+
+    `settings` is None where even the defaults cannot be had.
+    """
 
     settings: Settings | None
-    problem: str
-    root: Path
+    problems: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> Path:
+        """Of all paths."""
+        return self.settings.sysroot if self.settings else Path("/")
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -118,14 +126,14 @@ def examine(ground: Ground, told: Told, view: Viewpoint) -> Iterator[Finding]:
     yield checks_access.check_cgroup_driver(driver, board, read_docker(root))
     verdict = nvml.nvml_verdict(timeout_s=NVML_TIMEOUT_S) if _is_worth_asking(driver) else None
     yield from health.check_nvml(verdict, driver, timeout_s=NVML_TIMEOUT_S)
-    readings = verdict.readings if verdict else ()
+    readings = health.own_cards(verdict.readings) if verdict else ()
     is_well = all(one.state in ("ok", "gated") for one in readings) if readings else None
     yield from health.check_kernel_log(read_kernel_log(root), driver, is_well=is_well)
     engine = read_engine_files(*_engine(ground, told, view))
     yield checks_engine.check_engine(engine, driver)
     yield checks_engine.check_jetpack(driver, board, engine, environ)
     yield from _variables(environ, driver, engine, readings)
-    yield _settings(ground, told)
+    yield from _settings(ground, told, driver)
     names = [one.name or "" for one in readings]
     yield _memory(
         root, told, is_unified=driver.node is not None or any(map(SHARES_HOST_MEMORY.search, names))
@@ -134,15 +142,21 @@ def examine(ground: Ground, told: Told, view: Viewpoint) -> Iterator[Finding]:
         yield Finding(SKIP, health.DAEMON, told.absence)
     else:
         yield health.check_daemon(told.health, tuple(objects(told.stats, "gpu_sources")))
+    yield from map(health.check_jtop, _jtop_absence(ground, told))
 
 
 def _ground(environ: Mapping[str, str]) -> Ground:
-    """Wrong settings are a finding, and no reason to look at nothing."""
+    """Wrong settings are findings, and no reason to look at nothing."""
     try:
-        settings = load_settings(environ)
+        return Ground(load_settings(environ))
     except SettingsError as error:
-        return Ground(None, " ".join(error.problems), Path("/"))
-    return Ground(settings, "", settings.sysroot)
+        problems = error.problems
+    wrong = {problem.partition(" ")[0] for problem in problems}  # each begins with its variable
+    try:
+        settings = load_settings({name: value for name, value in environ.items() if name not in wrong})
+    except SettingsError:
+        return Ground(None, problems)
+    return Ground(settings, problems)
 
 
 def _ask(daemon: Daemon) -> Told:
@@ -193,20 +207,39 @@ def _variables(
     yield from (one for one in found if not (problems and one.status == OK))
 
 
-def _settings(ground: Ground, told: Told) -> Finding:
-    """The daemon's settings where it tells them, else those of this shell."""
+def _settings(ground: Ground, told: Told, driver: Driver) -> Iterator[Finding]:
+    """The daemon's settings where it tells them, else those of this shell, whose faults mislead this command."""
+    for problem in ground.problems:
+        yield Finding(
+            FAIL,
+            checks_environment.SETTINGS,
+            f"In this shell {problem}",
+            f"Correct it and run this again: without it what is looked at lies below {ground.root}. "
+            "`arasul-supervisor config` shows all settings.",
+        )
     told_settings = part(told.info, "settings")
     if "ARASUL_GPU" in told_settings:
         layers = word(part(told_settings, "LLM_GPU_LAYERS"), "value")
         source = word(part(told_settings, "ARASUL_GPU"), "value") or "auto"
-        return checks_environment.check_settings(
-            gpu=source, gpu_layers=int(layers) if layers.isdecimal() else None
+        yield checks_environment.check_settings(
+            driver, gpu=source, gpu_layers=int(layers) if layers.isdecimal() else None
         )
-    if ground.settings is None:
-        return Finding(
-            FAIL, checks_environment.SETTINGS, ground.problem, "`arasul-supervisor config` shows them all."
+    elif ground.settings is not None and not ground.problems:
+        yield checks_environment.check_settings(
+            driver, gpu=ground.settings.gpu, gpu_layers=ground.settings.gpu_layers
         )
-    return checks_environment.check_settings(gpu=ground.settings.gpu, gpu_layers=ground.settings.gpu_layers)
+
+
+def _jtop_absence(ground: Ground, told: Told) -> Iterator[str]:
+    """Why jetson-stats gives nothing though it is asked for: by the daemon, or by a start with these settings."""
+    if not told.absence:
+        for source in objects(told.stats, "gpu_sources"):
+            if word(source, "source") == health.JTOP and word(source, "state") not in ("ok", ""):
+                yield word(source, "detail") or "jtop gives nothing."
+        return
+    kind = jtop_kind()
+    if ground.settings is not None and ground.settings.jtop and not kind.look(ground.root).is_there:
+        yield kind.absent
 
 
 def _memory(root: Path, told: Told, *, is_unified: bool) -> Finding:
@@ -230,16 +263,16 @@ def _print(looked_at: str, findings: tuple[Finding, ...]) -> None:
     """`ok    driver       …`, what to do below it, and the count of each word at the end."""
     width = min(WIDEST, shutil.get_terminal_size((80, 24)).columns)
     is_coloured = sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print(_filled(looked_at, width))
+    print(_filled(printable(looked_at), width))
     print()
     for finding in findings:
         head = f"{finding.status:<5} {finding.subject:<{SUBJECT_WIDTH}} "
-        text = _filled(finding.seen, width, first=head)
+        text = _filled(printable(finding.seen), width, first=head)
         if is_coloured:
             text = f"{COLOURS[finding.status]}{text[:5]}{PLAIN}{text[5:]}"
         print(text)
         if finding.advice and finding.status in (WARN, FAIL):
-            print(_filled(finding.advice, width, first=" " * (len(head) - 3) + "-> "))
+            print(_filled(printable(finding.advice), width, first=" " * (len(head) - 3) + "-> "))
     counts = ((status, sum(one.status == status for one in findings)) for status in (FAIL, WARN, OK, SKIP))
     print()
     print(", ".join(f"{count} {status}" for status, count in counts))

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from arasul_supervisor.cli.client import DaemonError, Refused, daemon_of
 from arasul_supervisor.cli.output import add_client_parser, note, print_json
-from arasul_supervisor.cli.stats_words import sample_line
+from arasul_supervisor.cli.stats_words import printable, sample_line
+from arasul_supervisor.errors import ArasulError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,10 @@ INTERVAL_S: Final = 2.0
 LEAST_INTERVAL_S: Final = 0.5
 STATS: Final = "/api/stats"
 HISTORY: Final = "/api/stats/history?minutes=15"
+
+
+class NobodyWatches(ArasulError):
+    """The standard output is closed: there is nothing that --watch could show its figures on."""
 
 
 class Screen(Protocol):
@@ -53,7 +58,12 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Shows one sample; with `--watch` goes on until Ctrl-C, which is its proper end."""
+    """Shows one sample; with `--watch` goes on until Ctrl-C, which is its proper end.
+
+    :raises NobodyWatches: `--watch` without a standard output
+    """
+    if args.watch and sys.stdout is None:
+        raise NobodyWatches
     daemon = daemon_of(args)
     stats = daemon.get(STATS)
     if args.watch:
@@ -93,7 +103,7 @@ def _history(daemon: Daemon) -> Mapping[str, object]:
 def _screen(args: argparse.Namespace, daemon: Daemon) -> Screen:
     if args.json:
         return JsonLines()
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not sys.stdout.isatty():
         return PlainLines()
     from arasul_supervisor.cli.stats_table import LiveTable
 
@@ -126,7 +136,7 @@ class JsonLines:
 
     def show_absence(self, sentence: str) -> None:
         """Says on stderr that there is none."""
-        note(sentence)
+        note(printable(sentence))
 
 
 class PlainLines:
@@ -149,5 +159,5 @@ class PlainLines:
     def show_absence(self, sentence: str) -> None:
         """Says it once for each absence, on stderr."""
         if sentence != self._said:
-            note(f"{sentence} Waiting for it.")
+            note(printable(f"{sentence} Waiting for it."))
         self._said = sentence

@@ -154,12 +154,7 @@ def _board(host: Body) -> Iterator[Row]:
     yield from _hottest(host)
     alerts = part(host, "throttle_alerts")
     if alerts:
-        raised = [name for name in alerts if (number(alerts, name) or 0) > 0]
-        yield Row(
-            "alerts",
-            f"slowed down: {', '.join(raised)}" if raised else "none",
-            mood="warn" if raised else "plain",
-        )
+        yield _alerts(alerts)
     overcurrent = part(host, "overcurrent")
     counted = [name for name in overcurrent if name != NORMAL_OVERCURRENT and number(overcurrent, name)]
     if counted:
@@ -170,6 +165,18 @@ def _board(host: Body) -> Iterator[Row]:
     fans = [_fan(fan) for fan in objects(host, "fans")]
     if fans:
         yield Row("fans", ", ".join(fans))
+
+
+def _alerts(alerts: Body) -> Row:
+    """`slowed down: gpu · unknown of cpu`; a dash where nothing is known."""
+    unknown = [name for name in alerts if number(alerts, name) is None]
+    if len(unknown) == len(alerts):
+        return Row("alerts", UNKNOWN)
+    raised = [name for name in alerts if (number(alerts, name) or 0) > 0]
+    words = f"slowed down: {', '.join(raised)}" if raised else "none"
+    if unknown:
+        words += f" · unknown of {', '.join(unknown)}"
+    return Row("alerts", words, mood="warn" if raised else "plain")
 
 
 def _hottest(host: Body) -> Iterator[Row]:

@@ -19,6 +19,7 @@ from arasul_supervisor.cli.stats_words import (
     number,
     part,
     percent_text,
+    printable,
     source_lines,
     word,
 )
@@ -86,7 +87,7 @@ class LiveTable:
 
     def show_absence(self, sentence: str) -> None:
         """Says why there is no new sample, in the place of the old one, which passes for none."""
-        self._live.update(Text(f"{sentence} Waiting for it.", style=STYLES["bad"]), refresh=True)
+        self._live.update(_text(f"{sentence} Waiting for it.", style=STYLES["bad"]), refresh=True)
 
 
 def _console() -> Console:
@@ -109,7 +110,7 @@ def _headline(stats: Body) -> Text:
         "in a container" if platform.get("container") is True else "",
         moment_text(number(stats, "timestamp")),
     )
-    return Text(" · ".join(filter(None, words)), style="dim")
+    return _text(" · ".join(filter(None, words)), style="dim")
 
 
 def _gpus(stats: Body) -> Iterator[RenderableType]:
@@ -122,9 +123,9 @@ def _gpus(stats: Body) -> Iterator[RenderableType]:
     for cells in gpus:
         load = _bar(cells.percent, width=6).append(f" {percent_text(cells.percent):>5}")
         yield _line(cells.name, load, cells.memory, cells.temperature, cells.power)
-        yield Padding(Text(cells.detail, style=STYLES[cells.mood] or "dim"), (0, 0, 0, 2))
+        yield Padding(_text(cells.detail, style=STYLES[cells.mood] or "dim"), (0, 0, 0, 2))
     for sentence in sentences:
-        yield Text(f"GPU: {sentence}", style=STYLES["warn"] if gpus else "")
+        yield _text(f"GPU: {sentence}", style=STYLES["warn"] if gpus else "")
     if not gpus and not sentences:
         yield Text("GPU: none is known.")
 
@@ -132,7 +133,7 @@ def _gpus(stats: Body) -> Iterator[RenderableType]:
 def _line(name: str, load: Text, memory: str, temperature: str, power: str, *, style: str = "") -> Text:
     """The cells at their places; 79 columns in all."""
     line = Text(no_wrap=True)
-    for cell, width in ((Text(name), NAME_WIDTH), (load, 12), (Text(memory), 23)):
+    for cell, width in ((_text(name), NAME_WIDTH), (load, 12), (_text(memory), 23)):
         cell.truncate(width, overflow="ellipsis", pad=True)
         line.append_text(cell).append(" ")
     line.append(f"{temperature:>6} {power:>9}")
@@ -145,11 +146,16 @@ def _rows(rows: tuple[Row, ...]) -> Table:
     table.add_column(width=LABEL_WIDTH, no_wrap=True)
     table.add_column(overflow="fold")
     for row in rows:
-        value = Text(row.value, style=STYLES[row.mood])
+        value = _text(row.value, style=STYLES[row.mood])
         if row.has_bar:
             value = _bar(row.percent, width=BAR_WIDTH).append(" ").append_text(value)
         table.add_row(Text(row.label, style="bold"), value)
     return table
+
+
+def _text(words: str, *, style: str = "") -> Text:
+    """What others may have named, so that no name of theirs is obeyed by the terminal."""
+    return Text(printable(words), style=style)
 
 
 def _bar(percent: float | None, *, width: int) -> Text:

@@ -100,15 +100,24 @@ def sample_line(stats: Body) -> str:
     ]
     memory = part(part(stats, "host"), "memory")
     engine = part(stats, "engine")
-    return "  ".join(
-        (
-            moment_text(number(stats, "timestamp")),
-            *(gpus or [f"gpu {UNKNOWN}"]),
-            f"cpu {percent_text(number(stats, 'cpu_percent'))}",
-            f"memory {percent_text(number(memory, 'used_percent'))}",
-            f"engine {bytes_text(number(engine, 'rss_bytes'))}",
+    return printable(
+        "  ".join(
+            (
+                moment_text(number(stats, "timestamp")),
+                *(gpus or [f"gpu {UNKNOWN}"]),
+                f"cpu {percent_text(number(stats, 'cpu_percent'))}",
+                f"memory {percent_text(number(memory, 'used_percent'))}",
+                f"engine {bytes_text(number(engine, 'rss_bytes'))}",
+            )
         )
     )
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey, or would not show, written out as Python does: `\\x1b`."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def part(body: Body, key: str) -> Body:

@@ -23,7 +23,7 @@ from tests.engine.visibility_ground import engine, well_orin, well_pc, write
 from tests.integration.cli_daemon import daemon as daemon
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tests.integration.cli_daemon import DaemonDouble
 
@@ -160,6 +160,96 @@ def test_wrong_settings_are_a_finding_and_stop_nothing(
     assert len(told["findings"]) > 8
 
 
+def test_what_is_wrong_in_this_shell_is_told_though_a_daemon_answers(
+    box: Callable[..., Path],
+    daemon: DaemonDouble,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    box(bare)
+    daemon_says(daemon, settings={"ARASUL_GPU": {"value": "auto"}})
+    monkeypatch.setenv("ARASUL_URL", daemon.url)
+    monkeypatch.setenv("ARASUL_SYSROOT", "/nonexistent")
+    monkeypatch.setenv("ARASUL_GPU", "cuda")
+
+    assert main(["doctor", "--json"]) == 1
+
+    told = [one for one in report(capsys)["findings"] if one["subject"] == "settings"]
+    wrong = [one["seen"] for one in told if one["status"] == "fail"]
+    assert [one["status"] for one in told] == ["fail", "fail", "ok"]
+    assert "ARASUL_GPU is 'cuda': allowed is one of auto" in wrong[0]
+    assert "ARASUL_SYSROOT is '/nonexistent'" in wrong[1] and "allowed is the absolute path" in wrong[1]
+    assert "lies below /." in told[0]["advice"]
+
+
+def test_a_wrong_setting_does_not_move_the_look_to_another_root(
+    box: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box(well_orin, "cuda_jetpack6")
+    monkeypatch.setenv("ARASUL_PORT", "many")
+
+    assert main(["doctor", "--json"]) == 1
+
+    found = statuses(report(capsys))
+    assert (found["driver"], found["engine"], found["settings"]) == ({"ok"}, {"ok"}, {"fail"})
+
+
+def test_a_jtop_that_was_asked_for_and_is_not_there_is_told(
+    box: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box(well_orin, "cuda_jetpack6")
+    monkeypatch.setenv("ARASUL_JTOP", "1")
+
+    assert main(["doctor", "--json"]) == 0
+
+    told = [one for one in report(capsys)["findings"] if one["subject"] == "jtop"]
+    assert [(one["status"], "there is no /run/jtop.sock" in one["seen"]) for one in told] == [("warn", True)]
+
+
+@pytest.mark.parametrize(
+    ("sources", "told"),
+    [
+        ([{"source": "jtop", "state": "none", "detail": "jtop gives nothing."}], ["jtop gives nothing."]),
+        ([{"source": "jtop", "state": "ok", "detail": ""}], []),
+        ([{"source": "jtop", "state": None, "detail": "Not looked at yet."}], []),
+        ([{"source": "nvml", "state": "none", "detail": "There is no driver."}], []),
+    ],
+    ids=["it gives nothing", "it is well", "it is not known yet", "it was not asked for"],
+)
+def test_the_daemons_jtop_is_told_where_it_gives_nothing(
+    sources: list[dict[str, object]],
+    told: list[str],
+    box: Callable[..., Path],
+    daemon: DaemonDouble,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    box(bare)
+    daemon_says(daemon, settings={"ARASUL_GPU": {"value": "auto"}}, sources=sources)
+    monkeypatch.setenv("ARASUL_URL", daemon.url)
+
+    assert main(["doctor", "--json"]) == 0
+
+    assert [one["seen"] for one in report(capsys)["findings"] if one["subject"] == "jtop"] == told
+
+
+def test_a_name_that_a_terminal_would_obey_is_written_out(
+    box: Callable[..., Path],
+    daemon: DaemonDouble,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    box(bare)
+    daemon_says(daemon, detail="GPU 0 (\x1b[31mEvil\x07\u202e) answers.")
+    monkeypatch.setenv("ARASUL_URL", daemon.url)
+
+    main(["doctor"])
+
+    shown = capsys.readouterr().out
+    assert "\\x1b[31mEvil\\x07\\u202e" in shown
+    assert [letter for letter in shown if not letter.isprintable() and letter != "\n"] == []
+
+
 def test_a_node_that_hangs_does_not_hang_the_doctor(
     box: Callable[..., Path],
     tmp_path: Path,
@@ -231,6 +321,20 @@ def test_the_doctor_loads_nothing_but_the_standard_library(box: Callable[..., Pa
     )
 
     assert set(done.stdout.splitlines()[-1].split()) & HEAVY == set()
+
+
+def daemon_says(
+    daemon: DaemonDouble,
+    *,
+    settings: Mapping[str, object] | None = None,
+    sources: Sequence[Mapping[str, object]] = (),
+    detail: str = "GPU 0 answers.",
+) -> None:
+    """A daemon whose engine does not run."""
+    daemon.says("GET", "/api/process", {"pid": None})
+    daemon.says("GET", "/health", {"checks": {"gpu": {"status": "ok", "detail": detail}}})
+    daemon.says("GET", "/api/stats", {"gpu_sources": sources})
+    daemon.says("GET", "/api/info", {"settings": settings or {}})
 
 
 @contextmanager

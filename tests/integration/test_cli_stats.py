@@ -155,6 +155,42 @@ def test_a_box_without_a_gpu_is_told_of_in_one_sentence(
 
 
 @pytest.mark.parametrize(
+    ("alerts", "words"),
+    [
+        ({"cpu": 0, "gpu": 0}, "none"),
+        ({"cpu": None, "gpu": None}, "–"),
+        ({"cpu": 0, "gpu": None, "soc0": None}, "none · unknown of gpu, soc0"),
+        ({"cpu": 1, "gpu": None}, "slowed down: cpu · unknown of gpu"),
+    ],
+    ids=["none", "all unknown", "some unknown", "one raised"],
+)
+def test_an_alert_that_is_not_known_is_not_told_as_none(
+    alerts: dict[str, object], words: str, daemon: DaemonDouble, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = shown(daemon, {"host": {"throttle_alerts": alerts}}, capsys)
+
+    assert [line.removeprefix("alerts").strip() for line in lines if line.startswith("alerts")] == [words]
+
+
+def test_a_name_that_a_terminal_would_obey_is_written_out(
+    daemon: DaemonDouble, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b[2JEvil\x9b"
+    body = {
+        "gpus": [{"index": 0, "name": evil, "state": evil, "memory_kind": evil}],
+        "gpu_sources": [{"source": "nvml", "state": "stuck", "detail": evil}],
+        "platform": {"model": evil},
+        "host": {"store": {"folder": evil, "total_bytes": 1}, "throttle_alerts": {evil: 1}},
+        "engine": {"pid": 1, "runners": [{"pid": 2, "model": evil}]},
+    }
+
+    text = "\n".join(shown(daemon, body, capsys))
+
+    assert text.count("\\x1b[2JEvil") >= 6
+    assert [letter for letter in text if not letter.isprintable() and letter != "\n"] == []
+
+
+@pytest.mark.parametrize(
     ("oom", "words"),
     [
         ({"kills_total": 0, "cgroup_kills_total": 0}, None),
@@ -290,6 +326,28 @@ def test_a_watch_whose_daemon_was_never_there_ends(daemon: DaemonDouble) -> None
     )
 
     assert (done.returncode, "Nothing listens" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)], ids=["words", "json"])
+def test_a_watch_without_a_stdout_ends_at_once_and_says_why(
+    words: tuple[str, ...], daemon: DaemonDouble
+) -> None:
+    daemon.says("GET", STATS, {"timestamp": 1})
+
+    done = subprocess.run(
+        ("sh", "-c", 'exec "$@" >&-', "sh", *WATCH, *words), stderr=-1, text=True, timeout=PATIENCE_S
+    )
+
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "standard output is closed" in done.stderr
+
+
+def test_a_watch_without_any_output_ends_at_once(daemon: DaemonDouble) -> None:
+    daemon.says("GET", STATS, {"timestamp": 1})
+
+    done = subprocess.run(("sh", "-c", 'exec "$@" >&- 2>&-', "sh", *WATCH), timeout=PATIENCE_S)
+
+    assert done.returncode == 1
 
 
 def test_a_watch_on_a_terminal_says_an_absence_in_place_and_leaves_the_terminal_as_it_was(

@@ -74,6 +74,15 @@ def test_a_library_that_knows_no_card_contradicts_the_bus(tmp_path: Path) -> Non
     assert [(one.status, "dmesg" in one.advice) for one in found] == [("fail", True)]
 
 
+def test_a_card_that_was_given_to_another_container_is_skipped_beside_our_own(tmp_path: Path) -> None:
+    stub = build_nvml_stub(tmp_path)
+    stub.answer("gpu1.handle = !4\n" + (answers("x86-two-gpus-mig") or ""))
+
+    found = nvml_of(well_pc(tmp_path / "pc"), nvml_verdict(timeout_s=10, environ=stub.environ))
+
+    assert [one.status for one in found] == ["ok", "skip"]
+
+
 def test_without_the_library_the_child_says_so(tmp_path: Path) -> None:
     verdict = nvml_verdict(timeout_s=10, environ={"LD_LIBRARY_PATH": str(tmp_path)})
 

@@ -15,7 +15,7 @@ from arasul_supervisor.telemetry.visibility.facts import read_board, read_driver
 from tests.engine.visibility_ground import engine, well_orin, well_pc, write
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from arasul_supervisor.telemetry.visibility.engine_files import EngineFiles
@@ -277,8 +277,33 @@ def test_a_box_without_a_gpu_has_nothing_to_hide(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("gpu", "gpu_layers", "status"),
-    [("auto", None, "ok"), ("auto", 33, "ok"), ("auto", 0, "fail"), ("none", None, "warn")],
-    ids=["default", "some layers", "no layer", "no figures"],
+    [
+        ("auto", None, "ok"),
+        ("auto", 33, "ok"),
+        ("auto", 0, "fail"),
+        ("none", None, "warn"),
+        ("nvml", None, "ok"),
+        ("tegra", None, "warn"),
+    ],
+    ids=[
+        "default",
+        "some layers",
+        "no layer",
+        "no figures",
+        "the card's source",
+        "the source of another board",
+    ],
 )
-def test_settings_of_ours_that_leave_the_gpu_out(gpu: str, gpu_layers: int | None, status: str) -> None:
-    assert check_settings(gpu=gpu, gpu_layers=gpu_layers).status == status
+def test_settings_of_ours_that_leave_the_gpu_out(
+    gpu: str, gpu_layers: int | None, status: str, tmp_path: Path
+) -> None:
+    driver = read_driver(well_pc(tmp_path), {})
+
+    assert check_settings(driver, gpu=gpu, gpu_layers=gpu_layers).status == status
+
+
+@pytest.mark.parametrize("make", [well_orin, lambda root: root], ids=["a Jetson", "no GPU at all"])
+def test_the_source_of_a_jetson_alarms_nobody_where_there_is_no_card(
+    make: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    assert check_settings(read_driver(make(tmp_path), {}), gpu="tegra", gpu_layers=None).status == "ok"

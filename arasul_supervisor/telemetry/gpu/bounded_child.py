@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.gpu.launch import reap, spawn_child
@@ -38,9 +38,8 @@ def lines_of(
     """
     child = spawn_child(command, environ)
     try:
-        os.write(
-            child.requests_fd, b"\n"
-        )  # one request: to a program that waits for it, and harmless to others
+        with suppress(BrokenPipeError):  # it has ended already: what it said is in the other pipe
+            os.write(child.requests_fd, b"\n")  # for a program that waits for one; harmless to others
         yield Lines(child.answers_fd, deadline_mono=time.monotonic() + timeout_s, gives_up=gives_up)
     finally:
         _bury(child)

@@ -41,7 +41,7 @@ def check_environment(
     return findings or (Finding(OK, ENVIRONMENT, "No variable hides the GPU from the engine."),)
 
 
-def check_settings(*, gpu: str, gpu_layers: int | None) -> Finding:
+def check_settings(driver: Driver, *, gpu: str, gpu_layers: int | None) -> Finding:
     """What our own settings do to the GPU: the layers are the engine's, the source only that of the figures."""
     if gpu_layers == 0:
         return Finding(
@@ -56,6 +56,15 @@ def check_settings(*, gpu: str, gpu_layers: int | None) -> Finding:
             SETTINGS,
             "ARASUL_GPU is none: the engine may use the GPU, but there are no figures of it and no health point.",
             "Unset it (auto).",
+        )
+    is_jetson = driver.node is not None or driver.is_nvgpu
+    if gpu == "tegra" and driver.has_gpu and not is_jetson:
+        return Finding(
+            WARN,
+            SETTINGS,
+            "ARASUL_GPU is tegra, and there is an NVIDIA card but no GPU of a Jetson: the engine may use the card, but "
+            "there are no figures of it and no health point.",
+            "Unset it (auto), or set it to nvml.",
         )
     return Finding(
         OK,

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.gpu import nvml_verdict as nvml
-from arasul_supervisor.telemetry.gpu.nvml_codes import GRAVE_XIDS, LIBRARY_NOT_FOUND, STATE_OF_CODE
+from arasul_supervisor.telemetry.gpu.nvml_codes import (
+    GRAVE_XIDS,
+    LIBRARY_NOT_FOUND,
+    NO_PERMISSION,
+    STATE_OF_CODE,
+)
 from arasul_supervisor.telemetry.visibility.checks_driver import NO_GPU
 from arasul_supervisor.telemetry.visibility.finding import FAIL, OK, SKIP, WARN, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from arasul_supervisor.telemetry.gpu.nvml_verdict import NvmlVerdict
     from arasul_supervisor.telemetry.gpu.readings import GpuReading
@@ -21,6 +26,7 @@ KERNEL_LOG: Final = "kernel log"
 MEMORY: Final = "memory"
 NVML: Final = "nvml"
 DAEMON: Final = "daemon"
+JTOP: Final = "jtop"
 _STATES: Final[Mapping[str, tuple[str, str]]] = {  # of facts/gpu.md §3.4: in words, and what brings it back
     "none": ("libnvidia-ml.so.1 cannot be loaded", "See the line `library`."),
     "no_driver": ("no kernel driver is loaded", "See the line `driver`."),
@@ -95,13 +101,27 @@ def check_nvml(verdict: NvmlVerdict | None, driver: Driver, *, timeout_s: float)
     if verdict.outcome == nvml.REFUSED:
         return (_refusal(verdict, driver),)
     if not verdict.readings:
-        status = FAIL if driver.cards else OK
-        return (Finding(status, NVML, "NVIDIA's library answers and knows no GPU.", _no_gpu_advice(driver)),)
-    return tuple(map(_device, verdict.readings))
+        return (_no_gpu(driver),)
+    own = own_cards(verdict.readings)
+    return tuple(_device(one) if one in own else _foreign(one) for one in verdict.readings)
+
+
+def own_cards(readings: Sequence[GpuReading]) -> tuple[GpuReading, ...]:
+    """Those of this container: the driver may list the host's other cards too, and refuses their very handle (4).
+
+    Where no card is well, one that is refused may as well be ours.
+    """
+    if not any(one.state in _WELL for one in readings):
+        return tuple(readings)
+    return tuple(
+        one
+        for one in readings
+        if not (one.state == "no_access" and one.refusals == {"handle": NO_PERMISSION})
+    )
 
 
 def check_kernel_log(log: KernelLog, driver: Driver, *, is_well: bool | None) -> tuple[Finding, ...]:
-    """The driver's reports since boot, newest of each number.
+    """The driver's reports that are still in the log, newest of each number.
 
     :param is_well: whether the library says that all GPUs are well now; None: it does not say
     """
@@ -114,7 +134,8 @@ def check_kernel_log(log: KernelLog, driver: Driver, *, is_well: bool | None) ->
     if not log.xids:
         if not driver.has_gpu:
             return (Finding(SKIP, KERNEL_LOG, NO_GPU),)
-        return (Finding(OK, KERNEL_LOG, "The driver reported no error (Xid) since boot."),)
+        seen = "No error of the driver (Xid) is in what the kernel's log still holds."
+        return (Finding(OK, KERNEL_LOG, seen),)
     newest = {xid.number: xid for xid in log.xids}
     return tuple(
         _xid(newest[number], sum(xid.number == number for xid in log.xids), is_well=is_well)
@@ -147,7 +168,7 @@ def check_memory(
 
 
 def check_daemon(health: Mapping[str, object], sources: tuple[Mapping[str, object], ...]) -> Finding:
-    """The daemon's own word: its health point, and a source of figures that is not well."""
+    """The daemon's own word: its health point, and a source of figures that is not well (jtop: `check_jtop`)."""
     checks = health.get("checks")
     point = checks.get("gpu") if isinstance(checks, dict) else None
     if not isinstance(point, dict):
@@ -155,11 +176,30 @@ def check_daemon(health: Mapping[str, object], sources: tuple[Mapping[str, objec
     status = {"ok": OK, "warn": WARN, "fail": FAIL, "unknown": WARN}.get(str(point.get("status")), SKIP)
     details = [str(point.get("detail") or "It gives no detail.")]
     details += [
-        str(one.get("detail")) for one in sources if one.get("state") not in ("ok", "gated", "none", None)
+        str(one.get("detail"))
+        for one in sources
+        if one.get("state") not in ("ok", "gated", "none", None) and one.get("source") != JTOP
     ]
     return Finding(
         status, DAEMON, f"Its health point gpu is {point.get('status')}: {' '.join(dict.fromkeys(details))}"
     )
+
+
+def check_jtop(sentence: str) -> Finding:
+    """jetson-stats was asked for and gives nothing: why, by the source's own sentence."""
+    return Finding(
+        WARN,
+        JTOP,
+        sentence,
+        "Start its service (sudo systemctl start jtop), or unset ARASUL_JTOP: the other figures need neither.",
+    )
+
+
+def _foreign(reading: GpuReading) -> Finding:
+    seen = (
+        f"GPU {reading.index} is listed and may not be opened: it is another's, not given to this container."
+    )
+    return Finding(SKIP, NVML, seen)
 
 
 def _device(reading: GpuReading) -> Finding:
@@ -188,19 +228,38 @@ def _refusal(verdict: NvmlVerdict, driver: Driver) -> Finding:
     return Finding(FAIL, NVML, seen, advice)
 
 
-def _no_gpu_advice(driver: Driver) -> str:
-    if not driver.cards:
-        return ""
-    return (
-        "There is a card on the bus: look for NVRM in `sudo dmesg`, where the driver says why it refused it."
-    )
+def _no_gpu(driver: Driver) -> Finding:
+    """The library knows none: is that so, or does something else know one?"""
+    seen = "NVIDIA's library answers and knows no GPU"
+    addresses = tuple(card.address for card in driver.cards)
+    known = addresses or driver.listed
+    if known:
+        where = "on the PCI bus" if addresses else "in /proc/driver/nvidia/gpus"
+        return Finding(
+            FAIL,
+            NVML,
+            f"{seen}, but {where} there is {', '.join(known)}.",
+            "Look for NVRM in `sudo dmesg`, where the driver says why it refused the card; a container must be given "
+            "it as well (line `container`).",
+        )
+    if driver.is_nvgpu:
+        return Finding(SKIP, NVML, f"{seen}. A Jetson computes without it.")
+    if driver.has_gpu:
+        return Finding(
+            WARN,
+            NVML,
+            f"{seen}, though its driver is here: the card is gone, or was never given to this box.",
+            "Look for NVRM in `sudo dmesg`; in a container or a virtual machine, give it the card.",
+        )
+    return Finding(OK, NVML, f"{seen}.")
 
 
 def _xid(xid: Xid, count: int, *, is_well: bool | None) -> Finding:
     meaning, advice = _XIDS.get(xid.number, ("", _CATALOGUE))
     what = f" ({meaning})" if meaning else ""
     when = "" if xid.age_s is None else f", {'last ' if count > 1 else ''}{_ago(xid.age_s)} ago"
-    seen = f"Xid {xid.number}{what} on {xid.address}, {'once' if count == 1 else f'{count} times'} since boot{when}."
+    often = "once" if count == 1 else f"{count} times"
+    seen = f"Xid {xid.number}{what} on {xid.address}, {often} in the kernel's log{when}."
     if xid.number in GRAVE_XIDS and is_well is not True:
         return Finding(FAIL, KERNEL_LOG, seen, f"{advice.rstrip('.')}.")
     return Finding(WARN, KERNEL_LOG, seen, f"{advice.rstrip('.')}.")

@@ -62,7 +62,10 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """Both halves of the driver. `node` is a Jetson's GPU in sysfs; `is_secure_boot` None: not to be seen here."""
+    """Both halves of the driver. `node` is a Jetson's GPU in sysfs; `is_secure_boot` None: not to be seen here.
+
+    `listed`: addresses of the cards that the module itself lists, also where the bus is not to be seen.
+    """
 
     modules: frozenset[str]
     module_version: str | None
@@ -70,6 +73,7 @@ class Driver:
     libraries: tuple[Library, ...]
     node: str | None
     is_secure_boot: bool | None
+    listed: tuple[str, ...] = ()
 
     @property
     def is_nvgpu(self) -> bool:
@@ -124,6 +128,7 @@ def read_driver(root: Path, environ: Mapping[str, str]) -> Driver:
         libraries=tuple(_libraries(root, environ)),
         node=find_node(root),
         is_secure_boot=_is_secure_boot(root),
+        listed=tuple(names_in(root / "proc/driver/nvidia/gpus")),
     )
 
 

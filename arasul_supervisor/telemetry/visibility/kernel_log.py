@@ -43,7 +43,7 @@ class Xid:
 
 @dataclass(frozen=True, slots=True)
 class KernelLog:
-    """The reports since boot, oldest first; `problem` says why the log could not be read."""
+    """The reports that the log still holds, oldest first; `problem` says why there is no line of it to be read."""
 
     xids: tuple[Xid, ...] = ()
     problem: str = ""
@@ -52,21 +52,34 @@ class KernelLog:
 def read_kernel_log(root: Path, *, journal: Sequence[str] = _JOURNAL, timeout_s: float = 2.0) -> KernelLog:
     """The log below `root`; of the running machine also through the journal."""
     uptime_s = _uptime_s(root)
+    records = _Counted(_records(root / "dev/kmsg"))
     try:
-        return KernelLog(tuple(parse_xids(_records(root / "dev/kmsg"), uptime_s)))
+        xids = tuple(parse_xids(records, uptime_s))
     except OSError as problem:
         sentence = f"/dev/kmsg: {problem.strerror or problem}"
+    else:
+        if records.count:
+            return KernelLog(xids)
+        sentence = "/dev/kmsg holds no line"  # a container's may be a link to /dev/null, or a FIFO
     if root != Path("/"):
         return KernelLog(problem=sentence)
+    log = read_journal(journal, uptime_s, timeout_s=timeout_s)
+    return KernelLog(problem=f"{sentence}; {log.problem}") if log.problem else log
+
+
+def read_journal(command: Sequence[str], uptime_s: float | None, *, timeout_s: float) -> KernelLog:
+    """What `command`, a journalctl, shows of the kernel's log."""
     try:
         done = subprocess.run(
-            journal, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=True
+            command, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=True
         )
     except (OSError, subprocess.SubprocessError) as problem:
-        return KernelLog(problem=f"{sentence}; {journal[0]}: {_reason(problem)}")
-    if not done.stdout.strip():
-        return KernelLog(problem=f"{sentence}; {journal[0]} shows no line of the kernel")
-    return KernelLog(tuple(parse_xids(done.stdout.splitlines(), uptime_s)))
+        return KernelLog(problem=f"{command[0]}: {_reason(problem)}")
+    # `-- No entries --`, and `-- Journal begins at …` of older ones, are journalctl's own
+    lines = [line for line in done.stdout.splitlines() if line.strip() and not line.startswith("-- ")]
+    if not lines:
+        return KernelLog(problem=f"{command[0]} shows no line of the kernel")
+    return KernelLog(tuple(parse_xids(lines, uptime_s)))
 
 
 def parse_xids(lines: Iterable[str], uptime_s: float | None) -> Iterator[Xid]:
@@ -79,6 +92,19 @@ def parse_xids(lines: Iterable[str], uptime_s: float | None) -> Iterator[Xid]:
         logged_s = int(kmsg[1]) / 1e6 if kmsg else float(seconds[1]) if seconds else None
         age_s = None if logged_s is None or uptime_s is None else max(0.0, uptime_s - logged_s)
         yield Xid(int(found[2]), found[1], age_s)
+
+
+class _Counted:
+    """Lines that are counted as they go by: a log of none is no quiet log."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = lines
+        self.count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self.count += 1
+            yield line
 
 
 def _records(path: Path) -> Iterator[str]:
