@@ -191,11 +191,12 @@ class Sampler:
     async def _note_memory(self) -> None:
         """Tell the book what the GPUs have; a card that is sick or silent is not told of."""
         book, view = self._memory_book, self._view(self._clock.mono())
-        if book is None or not view.cards or any(card.is_stale or not card.is_well for card in view.cards):
-            return
         self._idle = idle_since(self._idle, self._look.engine if self._look else None, view.now_mono)
-        readings = [card.first_reading for card in view.cards]
-        taken_mono = min(view.now_mono - (card.age_s or 0.0) for card in view.cards)
+        cards = [card for card in view.cards if not card.is_foreign]
+        if book is None or not cards or any(card.is_stale or not card.is_well for card in cards):
+            return
+        readings = [card.first_reading for card in cards]
+        taken_mono = min(view.now_mono - (card.age_s or 0.0) for card in cards)
         is_idle = self._idle is not None and taken_mono >= self._idle.since_mono
         correction = book.take(memory_of(readings, self._root), is_engine_idle=is_idle)
         if correction:
