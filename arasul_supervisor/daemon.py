@@ -52,8 +52,6 @@ _BEYOND_LADDER_S: Final = 1.0
 """Of the two seconds that the contract gives the daemon beyond ARASUL_STOP_TIMEOUT, one is the engine's."""
 _FLUSH_S: Final = 0.5
 _TAIL_LINES: Final = 20
-_STEP_BYTES: Final = 64 << 20
-"""Free memory changes by a little all the time, which is no reason to derive the engine's environment anew."""
 
 
 class Daemon:
@@ -85,10 +83,7 @@ class Daemon:
             environ,
             marker=self._marker,
             spools=self._spools,
-            gpus=lambda: [
-                GpuMemory(gpu.total_bytes, gpu.available_bytes // _STEP_BYTES * _STEP_BYTES)
-                for gpu in self._gpu_memory.gpus
-            ],
+            gpus=lambda: [GpuMemory(gpu.total_bytes, gpu.available_bytes) for gpu in self._gpu_memory.gpus],
             log=log,
         )
         self._notifier = Notifier(environ.get(ADDRESS_VARIABLE, ""))

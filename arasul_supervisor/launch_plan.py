@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.errors import ArasulError
 from arasul_supervisor.ollama.environment import (
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from arasul_supervisor.event_log import EventLog
     from arasul_supervisor.logs.spool import SpoolFolder
     from arasul_supervisor.settings import Settings
+
+
+_STEP_BYTES: Final = 64 << 20
+"""Free memory changes by a little all the time, which is no reason to derive the engine's environment anew."""
 
 
 class EngineMissing(ArasulError):
@@ -92,7 +96,8 @@ class LaunchPlan:
                 f"There is no engine at {binary or 'any known place'}.",
                 hint="Install Ollama, or set ARASUL_OLLAMA to its program.",
             )
-        identity = (seen.st_mtime_ns, seen.st_size, *self._gpus())
+        memory = [(gpu.total_bytes, gpu.available_bytes // _STEP_BYTES) for gpu in self._gpus()]
+        identity = (seen.st_mtime_ns, seen.st_size, *memory)
         if (
             self._derived is None or self._derived_for != identity
         ):  # 0.4 ms, which a restart need not pay again

@@ -39,7 +39,7 @@ CARD_HALF_MIB: Final = round(
 ON_THE_GPU: Final = (  # else the fake engine says that it computes on the CPU, and the daemon warns of that
     'say,text=time=2026-11-29T00:00:00.000Z level=INFO source=types.go:1 msg="inference compute" id=0 library=CUDA'
 )
-STEP_MIB: Final = 65  # free memory is rounded down to 64 MiB
+STEP_MIB: Final = 65  # a change of less than 64 MiB is no reason to derive the environment anew
 PROBE_S: Final = 2.0  # what the launch waits at most for a driver
 LAUNCH_S: Final = 1.5  # far more than the rest of a launch takes
 
