@@ -45,7 +45,7 @@ def test_the_document_is_true(daemon: DaemonFactory, tmp_path: Path) -> None:
             f"{subject.url}/openapi.json",
             "--phases=coverage,fuzzing",
             "--max-examples=20",
-            "--max-time=25",
+            "--max-time=12",
             "--request-timeout=15",
             "--exclude-path=/api/process/stop",  # or the others would meet no engine
             "--seed=1",

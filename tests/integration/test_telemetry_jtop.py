@@ -149,6 +149,7 @@ async def test_a_service_that_never_answers_is_given_up_and_another_child_finds_
         await until(lambda: it.has_figures, limit_s=8.0)
 
 
+@pytest.mark.long  # the client's own time-outs
 @needs_the_client
 async def test_a_service_whose_sampler_is_dead_from_the_start_gives_nothing(service: Service) -> None:
     service.start("stale")
@@ -177,6 +178,7 @@ async def test_figures_go_away_when_the_sampler_dies_and_come_back_after_a_resta
         await until(lambda: it.has_figures, limit_s=8.0)
 
 
+@pytest.mark.long
 @needs_the_client
 async def test_figures_go_away_while_the_service_is_frozen_and_come_back_when_it_thaws(
     service: Service,

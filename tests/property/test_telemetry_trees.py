@@ -104,7 +104,7 @@ def looks(tree: SpoiledTree, spoiled: Mapping[str, str]) -> tuple[Any, list[Any]
     return before, told, looker.look(140.0)
 
 
-@settings(max_examples=25, phases=PHASES)
+@settings(max_examples=12, phases=PHASES)
 @given(drawn=faults(*KINDS))
 def test_every_figure_is_of_its_type_or_null_and_nothing_is_raised(tree: SpoiledTree, drawn: Any) -> None:
     before, told, after = looks(tree, chosen(tree, drawn))
@@ -113,7 +113,7 @@ def test_every_figure_is_of_its_type_or_null_and_nothing_is_raised(tree: Spoiled
     assert figures_of(after) == figures_of(before)  # nothing of it lasts
 
 
-@settings(max_examples=25, phases=PHASES)
+@settings(max_examples=12, phases=PHASES)
 @given(drawn=faults(*WITHOUT_A_FIGURE))
 def test_a_file_without_a_figure_makes_none_up(tree: SpoiledTree, drawn: Any) -> None:
     before, told, _ = looks(tree, chosen(tree, drawn))

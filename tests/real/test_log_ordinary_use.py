@@ -25,9 +25,9 @@ DEBUG = {"OLLAMA_DEBUG": "1"}
     ("day", "env"),
     [
         pytest.param(
-            Day(25, pause_s=0.05, switch_every_s=10, has_stalls=False),
+            Day(12, pause_s=0.05, switch_every_s=6, has_stalls=False),
             DEBUG,  # every line of the default level, and more
-            id="half_a_minute_of_OLLAMA_DEBUG",
+            id="a_quarter_of_a_minute_of_OLLAMA_DEBUG",
         ),
         pytest.param(
             Day(3600, pause_s=2.0, switch_every_s=60),

@@ -98,7 +98,11 @@ def test_a_good_load_of_the_same_model_ends_a_failed_one(driven: Drive, fault: s
     "faults",
     [
         pytest.param(["client_left_while_loading"], id="a load"),
-        pytest.param([fault for fault in HARMLESS if fault.startswith("pull_")], id="pulls"),
+        pytest.param(
+            [fault for fault in HARMLESS if fault.startswith("pull_")],
+            id="pulls",
+            marks=pytest.mark.long,  # Ollama gives a stalled part up after half a minute
+        ),
     ],
 )
 def test_what_ollama_gets_over_by_itself_is_noted_and_no_fault(driven: Drive, faults: list[str]) -> None:
