@@ -49,10 +49,13 @@ async def test_a_call_that_sleeps_in_the_kernel_is_told_with_its_state(tmp_path:
         await until(lambda: it.state == "stuck")
 
         assert "state D" in it.source("nvml")["detail"]
-        assert children_of_nobody(it.stub.environ) == it.pids.owned  # what slept beside it went with it
         assert it.gpu["power_watts"] == 631.95  # not older than three periods
         it.clock.now += 15.1
         assert it.gpu["power_watts"] is None
+
+        it.answer()
+        await until(lambda: it.gpu["power_watts"] == 631.95)
+        await until(lambda: asking(it.stub.environ) == it.pids.owned)  # what slept beside each went with it
 
 
 async def test_a_driver_of_years_ago_gives_what_it_can(tmp_path: Path) -> None:
@@ -121,7 +124,7 @@ async def test_firmware_that_hangs_leaves_the_other_source_its_figures(tmp_path:
     assert [pid for pid in pids.ever if is_alive(pid)] == []
 
 
-def children_of_nobody(environ: Mapping[str, str]) -> set[int]:
+def asking(environ: Mapping[str, str]) -> set[int]:
     """Living processes that ask this stub."""
     marker = f"NVML_STUB_FILE={environ['NVML_STUB_FILE']}".encode()
     found: set[int] = set()

@@ -84,7 +84,7 @@ def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Board]:
 on_the_orin = pytest.mark.parametrize("board", [(ORIN,)], indirect=True, ids=["Orin"])
 
 
-@pytest.mark.parametrize("board", [(ORIN, "busy"), (CARD,)], indirect=True, ids=["a busy Orin", "one card"])
+@pytest.mark.parametrize("board", [(ORIN, "busy")], indirect=True, ids=["a busy Orin"])
 def test_the_figures_over_http_are_the_recorded_ones_and_make_a_history(
     daemon: DaemonFactory, board: Board, request: pytest.FixtureRequest
 ) -> None:
