@@ -96,6 +96,7 @@ async def test_each_runner_is_told_with_its_model_its_load_and_its_memory(
             await until(
                 lambda: any((one["cpu_percent"] or 0) > 10 for one in engine()["runners"]), limit_s=10
             )
+            await until(lambda: len(sampler.history.last(900.0, now_mono=clock.mono())) >= 2)
             found = engine()
             stats: Any = sampler.stats(clock.mono())
             samples = sampler.history.last(900.0, now_mono=clock.mono())
