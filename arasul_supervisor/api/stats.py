@@ -10,6 +10,7 @@ import msgspec
 from arasul_supervisor.api.answers import Reply
 from arasul_supervisor.api.routes import Route
 from arasul_supervisor.ollama.names import same_model
+from arasul_supervisor.telemetry.history import SPAN_S, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -42,8 +43,8 @@ STATS_SCHEMA: Final[dict[str, Any]] = {  # Any: a JSON schema
         "platform": {"type": "object"},
     },
 }
-MAX_MINUTES: Final = 15
 MINUTE_S: Final = 60.0
+MAX_MINUTES: Final = int(SPAN_S // MINUTE_S)
 
 Minutes = Annotated[float, msgspec.Meta(gt=0, le=MAX_MINUTES, description="how far back; a fraction will do")]
 
@@ -56,26 +57,11 @@ class HistoryQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class SampleView:
-    """The flat figures of `/api/stats` at one moment, with the host's memory and the power of all GPUs, or of the
-    board. Null is what was not known then."""
-
-    timestamp: float
-    gpu_utilization: float | None
-    gpu_memory: float | None
-    gpu_temperature: float | None
-    cpu_percent: float | None
-    process_memory_mb: float | None
-    memory_used_percent: float | None
-    power_watts: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class HistoryView:
     """Oldest first, one sample every `period_s` seconds; where the daemon stood still there are none."""
 
     period_s: float
-    samples: tuple[SampleView, ...]
+    samples: tuple[Sample, ...]
 
 
 class Stats:
@@ -115,7 +101,7 @@ class Stats:
         history = self._sampler.history
         span_s = call.query_as(HistoryQuery).minutes * MINUTE_S
         samples = history.last(span_s, now_mono=self._clock.mono())
-        return Reply(HistoryView(history.period_s, tuple(SampleView(*sample) for sample in samples)))
+        return Reply(HistoryView(history.period_s, tuple(samples)))
 
 
 def with_names_in_use(stats: Json, loaded: Collection[str]) -> Json:

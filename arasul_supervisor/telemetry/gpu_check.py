@@ -35,17 +35,16 @@ class GpuCheck:
     has_gpu: bool = False
 
 
-def check_gpus(view: GpuView, watch: BoardWatch, *, now_mono: float) -> GpuCheck:
+def check_gpus(view: GpuView, watch: BoardWatch) -> GpuCheck:
     """How the GPUs are: the worst of them speaks for all; a box without a GPU is skipped, not sick."""
     if any(source.report.source == "tegra" and not source.report.has_answered for source in view.sources):
         return GpuCheck("unknown", "The board has not been looked at yet.", rounded(view.age_s))
-    own = [card for card in view.cards if not card.is_foreign] or view.cards
     verdicts = [
-        *(_judge_source(source, view, now_mono) for source in view.sources),
-        *(_judge_card(card, now_mono) for card in own),
+        *(_judge_source(source, view) for source in view.sources),
+        *(_judge_card(card, view.now_mono) for card in view.own_cards),
     ]
     if view.cards:
-        verdicts += [("warn", sentence) for sentence in watch.warnings(now_mono)[:1]]
+        verdicts += [("warn", sentence) for sentence in watch.warnings(view.now_mono)[:1]]
     told = [verdict for verdict in verdicts if verdict is not None]
     status, detail = min(told, key=lambda verdict: _WORST_FIRST.index(verdict[0]))
     shares = [share for card in view.cards if (share := _memory_percent(card)) is not None]
@@ -58,7 +57,7 @@ def _memory_percent(card: Card) -> float | None:
     return None if used is None or not total or card.is_unified else 100 * used / total
 
 
-def _judge_source(source: Aged, view: GpuView, now_mono: float) -> tuple[str, str] | None:
+def _judge_source(source: Aged, view: GpuView) -> tuple[str, str] | None:
     """What a source as a whole says; None when its GPUs say more.
 
     One that is not needed to know the GPU (jtop, and NVML where sysfs tells more than its stub) never condemns it.
@@ -75,7 +74,7 @@ def _judge_source(source: Aged, view: GpuView, now_mono: float) -> tuple[str, st
     if report.state in ("none", "no_driver"):
         return ("warn" if report.has_worked else "skipped"), report.sentence
     if report.state == "stuck":
-        status, sentence = _judge_stuck(report, now_mono)
+        status, sentence = _judge_stuck(report, view.now_mono)
         is_needed = report.source == "nvml" or not _is_told_by_nvml(view)
         return (status if is_needed or status == "unknown" else "warn"), sentence
     if report.state == "no_access":

@@ -26,6 +26,11 @@ class GpuView:
     now_mono: float
 
     @property
+    def own_cards(self) -> tuple[Card, ...]:
+        """Without those of others, which a driver may list beside ours; all of them where none is ours."""
+        return tuple(card for card in self.cards if not card.is_foreign) or self.cards
+
+    @property
     def age_s(self) -> float | None:
         """Of the oldest card's figures."""
         return max((card.age_s for card in self.cards if card.age_s is not None), default=None)
@@ -102,9 +107,9 @@ def source_entries(view: GpuView) -> list[dict[str, object]]:
 
 
 def own_entries(view: GpuView, entries: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Without the cards of others, which a driver may list beside those that were given to us."""
-    own = [entry for card, entry in zip(view.cards, entries, strict=True) if not card.is_foreign]
-    return own or entries
+    """The entries of `view.own_cards`."""
+    own = view.own_cards
+    return [entry for card, entry in zip(view.cards, entries, strict=True) if card in own]
 
 
 def flat_figures(entries: list[dict[str, object]]) -> Mapping[str, object]:

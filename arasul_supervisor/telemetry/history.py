@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -11,8 +12,10 @@ if TYPE_CHECKING:
 SPAN_S: Final = 900.0
 
 
-class Sample(NamedTuple):
-    """One look. None is what was not known at that moment; `timestamp` is of the wall clock, which may step."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The flat figures of `/api/stats` at one moment, with the host's memory and the power of all GPUs, or of the
+    board. Null is what was not known then; `timestamp` is of the wall clock, which may step."""
 
     timestamp: float
     gpu_utilization: float | None

@@ -120,8 +120,7 @@ class Sampler:
 
     def gpu_check(self) -> GpuCheck:
         """The health point `gpu`, from memory. It knows nothing of an engine that fell back to the CPU."""
-        now_mono = self._clock.mono()
-        return check_gpus(self._view(now_mono), self._watch, now_mono=now_mono)
+        return check_gpus(self._view(self._clock.mono()), self._watch)
 
     def free_bytes(self) -> int | None:
         """Free memory of all GPUs together; MemAvailable, read now, where the GPU shares it or there is none."""
@@ -192,7 +191,7 @@ class Sampler:
         """Tell the book what the GPUs have; a card that is sick or silent is not told of."""
         book, view = self._memory_book, self._view(self._clock.mono())
         self._idle = idle_since(self._idle, self._look.engine if self._look else None, view.now_mono)
-        cards = [card for card in view.cards if not card.is_foreign]
+        cards = view.own_cards
         if book is None or not cards or any(card.is_stale or not card.is_well for card in cards):
             return
         readings = [card.first_reading for card in cards]

@@ -89,7 +89,7 @@ class Looker:
             self.watch, board, memory=host.memory, is_unified=bool(view.cards), now_mono=now_mono
         )
         payload = stats_payload(Known(now_mono, view, machine, look, look, board, None, Mapped({}), None, {}))
-        check_gpus(view, self.watch, now_mono=now_mono)
+        check_gpus(view, self.watch)
         free_gpu_bytes(gpu_entries(view, host.memory))
         sample_of(payload, taken_at=1.76e9)
         return json.loads(msgspec.json.encode(payload))

@@ -137,7 +137,7 @@ def test_no_figure_of_a_stale_or_lost_card_is_shown_and_a_lost_one_is_never_ok(
 
     view = view_gpus(reports, now_mono=now_mono + later_s, stale_after_s=STALE_AFTER_S)
     entries: Any = json.loads(msgspec.json.encode(gpu_entries(view, HOST)))
-    check = check_gpus(view, BoardWatch(), now_mono=now_mono + later_s)
+    check = check_gpus(view, BoardWatch())
 
     assert wrong_types(entries) == []
     assert [left for entry in entries for left in figures_left(entry)] == []

@@ -43,7 +43,7 @@ def entries(*reports: SourceReport, now_mono: float = 101.0) -> list[Any]:  # An
 
 
 def check(*reports: SourceReport, now_mono: float = 101.0) -> str:
-    return check_gpus(view(*reports, now_mono=now_mono), BoardWatch(), now_mono=now_mono).status
+    return check_gpus(view(*reports, now_mono=now_mono), BoardWatch()).status
 
 
 def test_a_jetsons_gpu_is_one_whoever_tells_of_it() -> None:
@@ -204,5 +204,5 @@ def test_the_boards_warnings_are_told_only_where_there_is_a_gpu() -> None:
     watch = BoardWatch(alarms="The current of VDD_IN is over its critical limit: check the power supply.")
     with_gpu, without = view(report("tegra", ORIN)), view(report("tegra", state="none"))
 
-    assert check_gpus(with_gpu, watch, now_mono=101.0).status == "warn"
-    assert check_gpus(without, watch, now_mono=101.0).status == "skipped"
+    assert check_gpus(with_gpu, watch).status == "warn"
+    assert check_gpus(without, watch).status == "skipped"
