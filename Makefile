@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
+JOBS ?= 2
+BESIDE := -n $(JOBS) --dist worksteal
 TIERS := tests/unit tests/property tests/integration tests/api tests/real
 
 .DEFAULT_GOAL := help
@@ -43,11 +45,11 @@ uninstall-systemd: ## take that service away; ARGS=--purge takes its settings an
 	@test -n "$(PYTHON)" || { echo "make: Python 3.10 or newer is needed (python3 is older or absent)." >&2; exit 1; }
 	@$(PYTHON) scripts/install_systemd.py --uninstall $(if $(PREFIX),--prefix "$(PREFIX)") $(ARGS)
 
-test: install ollama ## unit, property, integration, real and api tests
-	@$(PYTEST) $(TIERS) -m "not long" $(ARGS)
+test: install ollama ## unit, property, integration, real and api tests, so many at once: JOBS=2
+	@$(PYTEST) $(TIERS) $(BESIDE) -m "not long" $(ARGS)
 
 coverage: install ollama ## the same, and which lines they ran, in the daemons that they start too
-	@$(PYTEST) $(TIERS) -m "not long" --cov=arasul_supervisor --cov-branch --cov-report=term $(ARGS)
+	@$(PYTEST) $(TIERS) $(BESIDE) -m "not long" --cov=arasul_supervisor --cov-branch --cov-report=term $(ARGS)
 
 # program:package. A Docker engine that is there stays as it is, and nothing is removed for the sake of a test.
 TOOLS := dockerd:docker.io docker-compose:docker-compose systemd-nspawn:systemd-container mmdebstrap:mmdebstrap zstd:zstd \
@@ -67,7 +69,7 @@ test-floor: ## unit and property tests on Python 3.10, the oldest that is suppor
 	@test -n "$(FLOOR)" || { echo "make: NOT TESTED on Python 3.10: there is none on the PATH or in pyenv."; exit 0; }; \
 		test -x .cache/floor/bin/python || $(FLOOR) -m venv .cache/floor; \
 		.cache/floor/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' && \
-		.cache/floor/bin/python -m pytest tests/unit tests/property -q $(ARGS)
+		.cache/floor/bin/python -m pytest tests/unit tests/property $(BESIDE) -q $(ARGS)
 
 test-long: install ollama ## soaks and Ollama's own long time-outs
 	@$(PYTEST) tests -m long $(ARGS) || { test $$? -eq 5 && echo "make: no test is marked long yet."; }

@@ -12,7 +12,9 @@ import inspect
 import os
 import random
 import signal
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,6 +35,9 @@ from tests.engine.small_disks import small_disk as small_disk
 from tests.engine.store import model_files as model_files
 from tests.engine.store import tiny_model_store as tiny_model_store
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 TESTS = Path(__file__).parent
 LIMITS_S = {"unit": 20, "property": 20, "integration": 20, "api": 180, "real": 180, "system": 180}
 LONG_LIMIT_S = 3600
@@ -49,10 +54,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """Draw the seed of this run, which Hypothesis uses too."""
     # A shell that starts us in the background has it ignored, and so had all that the tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    seed = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(2**32))
+    told = getattr(config, "workerinput", {}).get("seed") or os.environ.get("TEST_SEED")
+    seed = int(told or random.SystemRandom().randrange(2**32))
     config.stash[SEED] = seed
     if not config.getoption("hypothesis_seed", None):
         config.option.hypothesis_seed = str(seed)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:  # Any: xdist's, which need not be there
+    """Give each of the processes that share this run the same seed."""
+    node.workerinput["seed"] = str(node.config.stash[SEED])
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -70,6 +82,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
             # in this order: the loop and its threads belong to what must be gone at the end
             item.fixturenames[:0] = ["nothing_is_left", "no_task_is_left", "nothing_blocks"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folder_for_temporary_files() -> Iterator[None]:
+    """What this process and its children leave there is not taken for what a process beside it left."""
+    with tempfile.TemporaryDirectory(prefix="tests-") as folder, pytest.MonkeyPatch.context() as patch:
+        os.chmod(folder, 0o755)  # some tests act as another user
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 # below the range from which the kernel and Ollama's runners draw theirs, so that none is taken before its use
-PORTS = range(20_000, 32_000)
+_ALL_PORTS = range(20_000, 32_000)
+# and of a quarter of those, so that no process beside this one (PYTEST_XDIST_WORKER=gw0, gw1, ...) picks the same
+PORTS = _ALL_PORTS[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4 :: 4]
 
 
 def pick_free_port() -> int:

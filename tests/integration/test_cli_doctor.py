@@ -71,7 +71,7 @@ def statuses(told: Any) -> dict[str, set[str]]:  # Any: JSON
 
 
 def test_a_box_without_a_gpu_passes_at_once(
-    box: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    box: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     box(bare)
     began = time.monotonic()
@@ -81,7 +81,8 @@ def test_a_box_without_a_gpu_passes_at_once(
     out = capsys.readouterr().out
     assert (code, time.monotonic() - began < 2.0) == (0, True)
     assert "skip  driver" in out and "0 fail, 0 warn" in out
-    assert max(map(len, out.splitlines())) <= 100
+    # a path is never broken, however long the test's own is
+    assert max(map(len, out.replace(str(tmp_path), "/home/user").splitlines())) <= 100
 
 
 def test_this_very_machine_is_looked_at_without_harm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
