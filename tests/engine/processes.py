@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -13,13 +14,15 @@ import pytest
 
 # below the range from which the kernel and Ollama's runners draw theirs, so that none is taken before its use
 _ALL_PORTS = range(20_000, 32_000)
-# and of a quarter of those, so that no process beside this one (PYTEST_XDIST_WORKER=gw0, gw1, ...) picks the same
-PORTS = _ALL_PORTS[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4 :: 4]
+# a quarter of those, so that no process beside this one (PYTEST_XDIST_WORKER=gw0, gw1, ...) picks the same
+_PORTS = _ALL_PORTS[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4 :: 4]
+# each once before any comes again: the two ports of one daemon differ
+_NEXT_PORTS = itertools.cycle(random.SystemRandom().sample(_PORTS, len(_PORTS)))
 
 
 def pick_free_port() -> int:
     """A port that nobody listens on."""
-    for port in random.SystemRandom().sample(PORTS, 200):
+    for port in itertools.islice(_NEXT_PORTS, 200):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -27,7 +30,7 @@ def pick_free_port() -> int:
             except OSError:
                 continue
             return port
-    raise RuntimeError("No free port among 200 tries between 20000 and 32000.")
+    raise RuntimeError(f"No free port among 200 tries between {_ALL_PORTS[0]} and {_ALL_PORTS[-1]}.")
 
 
 @pytest.fixture

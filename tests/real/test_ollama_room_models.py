@@ -152,8 +152,9 @@ async def test_a_load_ends_when_the_model_is_seen_loaded_for_ever(bare_engine: B
         loaded = await room.residency.loaded(timeout_s=3)
 
     assert model.name == "tiny:latest"
-    assert model.expires_at.startswith("23")
-    assert loaded == (model,)
+    # Ollama writes the instant anew when the load's own request ends, which may be after the first look
+    assert (model.expires_at[:2], loaded[0].expires_at[:2]) == ("23", "23")
+    assert [(one.name, one.digest) for one in loaded] == [(model.name, model.digest)]
 
 
 async def test_a_load_with_keep_alive_zero_is_seen_and_not_an_unload(bare_engine: BareEngine) -> None:
