@@ -80,6 +80,11 @@ class Driven:
         lines: list[dict[str, Any]] = page["lines"]
         return lines
 
+    def has_said(self, text: str) -> bool:
+        """Whether one of the engine's lines holds the text."""
+        page = self.daemon.get("/api/logs?lines=5000").json()
+        return any(text in line["text"] for line in page["lines"])
+
     def told(self) -> list[dict[str, Any]]:  # Any: tests look into it freely
         """The events `engine_outcome` on the daemon's stdout, oldest first."""
         said = (self.daemon.folder / "daemon.out").read_text(errors="replace").splitlines()
@@ -110,8 +115,10 @@ def driven(
 ) -> Drive:
     """`driven("port_taken")`: see `Drive`."""
 
+    numbers = count()
+
     def start(fault: str, env: Mapping[str, str] | None = None) -> Driven:
-        folder, registry = tmp_path / fault, start_registry()
+        folder, registry = tmp_path / f"{fault}-{next(numbers)}", start_registry()
         at_end.callback(registry.stop)
         store = folder / "store"
         install_model(store, "tiny", model_files())
