@@ -2,8 +2,8 @@
 
 Fixtures for all: `free_port`, `rng`, `fake_engine`, `daemon`, `real_daemon`, `engine_binary`,
 `bare_engine`, `model_files`, `tiny_model_store`, `registry`,
-`small_disk`, `disk_of_2_mib`, `disk_without_holes`. Autouse: `nothing_is_left`; for async tests also
-`no_task_is_left` and `nothing_blocks`.
+`small_disk`, `disk_of_2_mib`, `disk_without_holes`. Autouse: `own_folder_for_temporary_files`, `nothing_is_left`;
+for async tests also `no_task_is_left` and `nothing_blocks`.
 """
 
 from __future__ import annotations

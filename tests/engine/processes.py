@@ -14,8 +14,10 @@ import pytest
 
 # below the range from which the kernel and Ollama's runners draw theirs, so that none is taken before its use
 _ALL_PORTS = range(20_000, 32_000)
-# a quarter of those, so that no process beside this one (PYTEST_XDIST_WORKER=gw0, gw1, ...) picks the same
-_PORTS = _ALL_PORTS[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4 :: 4]
+# of those the ones that no process beside this one picks: pytest-xdist counts them, gw0, gw1, ...
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_PORTS = _ALL_PORTS[_WORKER::_WORKERS]
 # each once before any comes again: the two ports of one daemon differ
 _NEXT_PORTS = itertools.cycle(random.SystemRandom().sample(_PORTS, len(_PORTS)))
 

@@ -43,12 +43,12 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
     """Plays a box: its tree, an engine with these libraries, and no daemon."""
     for name in ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "JETSON_JETPACK"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ARASUL_URL", NOBODY_THERE)  # the fixture `daemon`, asked for after this one, is found
 
     def play(make: Callable[[Path], Path], *backends: str) -> Path:
         root = make(tmp_path / "root")
         monkeypatch.setenv("ARASUL_SYSROOT", str(root))
         monkeypatch.setenv("ARASUL_OLLAMA", str(engine(tmp_path / "engine", *backends)))
-        monkeypatch.setenv("ARASUL_URL", NOBODY_THERE)
         return root
 
     yield play
@@ -169,7 +169,6 @@ def test_what_is_wrong_in_this_shell_is_told_though_a_daemon_answers(
 ) -> None:
     box(bare)
     daemon_says(daemon, settings={"ARASUL_GPU": {"value": "auto"}})
-    monkeypatch.setenv("ARASUL_URL", daemon.url)
     monkeypatch.setenv("ARASUL_SYSROOT", "/nonexistent")
     monkeypatch.setenv("ARASUL_GPU", "cuda")
 
@@ -222,12 +221,10 @@ def test_the_daemons_jtop_is_told_where_it_gives_nothing(
     told: list[str],
     box: Callable[..., Path],
     daemon: DaemonDouble,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     box(bare)
     daemon_says(daemon, settings={"ARASUL_GPU": {"value": "auto"}}, sources=sources)
-    monkeypatch.setenv("ARASUL_URL", daemon.url)
 
     assert main(["doctor", "--json"]) == 0
 
@@ -237,12 +234,10 @@ def test_the_daemons_jtop_is_told_where_it_gives_nothing(
 def test_a_name_that_a_terminal_would_obey_is_written_out(
     box: Callable[..., Path],
     daemon: DaemonDouble,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     box(bare)
     daemon_says(daemon, detail="GPU 0 (\x1b[31mEvil\x07\u202e) answers.")
-    monkeypatch.setenv("ARASUL_URL", daemon.url)
 
     main(["doctor"])
 
@@ -276,7 +271,6 @@ def test_the_engines_own_environment_counts_while_the_daemon_answers(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     box(well_orin, "cuda_jetpack6")
-    monkeypatch.setenv("ARASUL_URL", daemon.url)
     monkeypatch.setenv("LLM_GPU_LAYERS", "0")  # of this shell: the daemon was told otherwise
     settings = {"ARASUL_GPU": {"value": "auto"}, "LLM_GPU_LAYERS": {"value": None}}
     with engine_process({MARKER_VARIABLE: "here:1", "CUDA_VISIBLE_DEVICES": "-1"}) as pid:
@@ -299,11 +293,9 @@ def test_the_engines_own_environment_counts_while_the_daemon_answers(
 def test_a_pid_that_is_not_the_engine_here_is_not_believed(
     box: Callable[..., Path],
     daemon: DaemonDouble,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     box(bare)
-    monkeypatch.setenv("ARASUL_URL", daemon.url)
     for path in ("/health", "/api/stats", "/api/info"):
         daemon.says("GET", path, {})
     with engine_process({"CUDA_VISIBLE_DEVICES": "-1"}) as pid:
