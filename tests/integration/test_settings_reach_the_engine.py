@@ -171,6 +171,7 @@ def test_the_engine_log_is_rotated_at_its_size_and_so_many_are_kept(
     wait_until(lambda: any(tmp_path.glob("engine.log.2*")), limit_s=10, what="the second older file")
     assert running.stop() == 0  # in the midst of a rotation there is no newest file
     assert log.stat().st_size <= 64 * 1024
+    assert 60 * 1024 < (tmp_path / "engine.log.1").stat().st_size <= 64 * 1024
     assert not list(tmp_path.glob("engine.log.3*"))
 
 
