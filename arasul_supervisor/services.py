@@ -9,7 +9,7 @@ from arasul_supervisor.api.server import serve
 from arasul_supervisor.ollama.aliases import Aliases
 from arasul_supervisor.ollama.catalogue import Catalogue
 from arasul_supervisor.ollama.client import OllamaClient
-from arasul_supervisor.ollama.pulls import PullJobs
+from arasul_supervisor.ollama.pulls.jobs import PullJobs
 from arasul_supervisor.ollama.residency import Residency
 from arasul_supervisor.telemetry.sampler import Sampler
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.logs.engine_log import EngineLog
     from arasul_supervisor.ollama.catalogue import Catalogue
     from arasul_supervisor.ollama.client import OllamaClient
-    from arasul_supervisor.ollama.pulls import PullJobs
+    from arasul_supervisor.ollama.pulls.jobs import PullJobs
     from arasul_supervisor.ollama.residency import Residency
     from arasul_supervisor.settings import Settings
     from arasul_supervisor.supervision.engine import Engine

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from arasul_supervisor.api.routes import Call
     from arasul_supervisor.api.warmth import Warmth
     from arasul_supervisor.logs.engine_log import EngineLog
+    from arasul_supervisor.model_store.disk import StoreDisk
     from arasul_supervisor.supervision.snapshot import Snapshot
-    from arasul_supervisor.telemetry.store_disk import StoreDisk
 
 REFRESH_S: Final = 0.25
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.api.routes import Call
     from arasul_supervisor.ollama.client import OllamaClient
     from arasul_supervisor.ollama.models import InstalledModel, LoadedModel
-    from arasul_supervisor.ollama.pulls import PullJobs
+    from arasul_supervisor.ollama.pulls.jobs import PullJobs
 
 LIST_BOUND_S: Final = 3.0
 DELETE_BOUND_S: Final = 15.0

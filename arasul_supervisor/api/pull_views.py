@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from arasul_supervisor.clock import rfc3339
 
 if TYPE_CHECKING:
-    from arasul_supervisor.ollama.pull_job import PullView
+    from arasul_supervisor.ollama.pulls.job import PullView
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from arasul_supervisor.errors import (
     PullNotFound,
     RegistryError,
 )
-from arasul_supervisor.ollama.pull_parts import remove_parts
+from arasul_supervisor.model_store.parts import remove_parts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from arasul_supervisor.api.answers import Answer, Line
     from arasul_supervisor.api.engine_state import EngineAccess
     from arasul_supervisor.api.routes import Call
-    from arasul_supervisor.ollama.pull_job import PullJob
-    from arasul_supervisor.ollama.pulls import PullJobs
+    from arasul_supervisor.ollama.pulls.job import PullJob
+    from arasul_supervisor.ollama.pulls.jobs import PullJobs
 
 CANCEL_BOUND_S: Final = 10.0
 # Ollama writes its notes beside the parts within 0.2 s of the end of a pull's connection (facts/ollama.md §0.9).

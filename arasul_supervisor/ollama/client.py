@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from arasul_supervisor.errors import EngineRefused
 from arasul_supervisor.ollama import answers
-from arasul_supervisor.ollama.pull_failures import pull_error
-from arasul_supervisor.ollama.pull_lines import SUCCESS, LineSplitter, PullError, PullLine, parse_line
+from arasul_supervisor.ollama.pulls.failures import pull_error
+from arasul_supervisor.ollama.pulls.lines import SUCCESS, LineSplitter, PullError, PullLine, parse_line
 from arasul_supervisor.ollama.retry import RETRY_WAITS_S
 from arasul_supervisor.ollama.transport import Call, Transport
 

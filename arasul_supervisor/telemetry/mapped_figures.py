@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.telemetry.offload import Offload
+from arasul_supervisor.offload import Offload
 from arasul_supervisor.telemetry.process_files import PROC, read_argv, read_pss_bytes
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.offload import Offload
 from arasul_supervisor.telemetry.board import BoardReader
 from arasul_supervisor.telemetry.board_watch import BoardWatch, watch_board
 from arasul_supervisor.telemetry.gpu.launch_memory import memory_of
@@ -18,7 +19,6 @@ from arasul_supervisor.telemetry.history import History, sample_of
 from arasul_supervisor.telemetry.host import cpu_percent, read_host, read_memory
 from arasul_supervisor.telemetry.machine import read_machine
 from arasul_supervisor.telemetry.mapped_figures import MappedFigures
-from arasul_supervisor.telemetry.offload import Offload
 from arasul_supervisor.telemetry.process_figures import read_own, read_tree, tree_with_load, with_load
 from arasul_supervisor.telemetry.stats import Known, Look, stats_payload
 from arasul_supervisor.telemetry.store_watch import StoreWatch
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.event_log import EventLog
+    from arasul_supervisor.model_store.disk import StoreDisk
     from arasul_supervisor.telemetry.board import BoardFigures
     from arasul_supervisor.telemetry.gpu.gpu_settings import GpuSettings
     from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook, Idle
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from arasul_supervisor.telemetry.gpu_check import GpuCheck
     from arasul_supervisor.telemetry.gpu_view import GpuView
     from arasul_supervisor.telemetry.machine import Machine
-    from arasul_supervisor.telemetry.store_disk import StoreDisk
 
 PERIOD_S: Final = 5.0
 _READ_LIMIT_S: Final = 1.0

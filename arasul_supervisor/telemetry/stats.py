@@ -24,12 +24,12 @@ from arasul_supervisor.telemetry.process_view import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from arasul_supervisor.model_store.disk import StoreDisk
     from arasul_supervisor.telemetry.gpu_view import GpuView
     from arasul_supervisor.telemetry.host import HostMemory, HostSample
     from arasul_supervisor.telemetry.machine import Machine
     from arasul_supervisor.telemetry.mapped_figures import Mapped
     from arasul_supervisor.telemetry.process_figures import ProcessFigures, TreeFigures
-    from arasul_supervisor.telemetry.store_disk import StoreDisk
 
 _MIB: Final = 2**20
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from arasul_supervisor.model_store.disk import read_store_disk
+from arasul_supervisor.offload import Offload
 from arasul_supervisor.telemetry.model_names import are_names_due, read_model_names
-from arasul_supervisor.telemetry.offload import Offload
-from arasul_supervisor.telemetry.store_disk import read_store_disk
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.event_log import EventLog
+    from arasul_supervisor.model_store.disk import StoreDisk
     from arasul_supervisor.telemetry.model_names import ModelNames
-    from arasul_supervisor.telemetry.store_disk import StoreDisk
 
 
 class StoreWatch:

@@ -16,7 +16,7 @@ from arasul_supervisor.logs.ring import LogPage
 from arasul_supervisor.ollama.aliases import Aliases
 from arasul_supervisor.ollama.catalogue import Catalogue
 from arasul_supervisor.ollama.client import OllamaClient
-from arasul_supervisor.ollama.pulls import PullJobs
+from arasul_supervisor.ollama.pulls.jobs import PullJobs
 from arasul_supervisor.ollama.residency import Residency
 from arasul_supervisor.settings import load_settings
 from arasul_supervisor.supervision.snapshot import Snapshot, State, Wanted

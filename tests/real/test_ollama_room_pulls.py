@@ -18,17 +18,17 @@ from arasul_supervisor.errors import EngineDown, ModelNotFound, PullNotFound, Re
 from arasul_supervisor.ollama.aliases import Aliases
 from arasul_supervisor.ollama.catalogue import Catalogue
 from arasul_supervisor.ollama.client import OllamaClient
-from arasul_supervisor.ollama.pull_failures import RetryPolicy
-from arasul_supervisor.ollama.pull_job import PullState
-from arasul_supervisor.ollama.pull_run import PullLimits
-from arasul_supervisor.ollama.pulls import PullJobs
+from arasul_supervisor.ollama.pulls.failures import RetryPolicy
+from arasul_supervisor.ollama.pulls.job import PullState
+from arasul_supervisor.ollama.pulls.jobs import PullJobs
+from arasul_supervisor.ollama.pulls.run import PullLimits
 from tests.engine.store import blob_path, digest_of
 
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-    from arasul_supervisor.ollama.pull_job import PullJob
+    from arasul_supervisor.ollama.pulls.job import PullJob
     from tests.engine.real import BareEngine
     from tests.engine.registry import Registry
 

@@ -18,16 +18,18 @@ import pytest
 PACKAGE = "arasul_supervisor"
 FOLDER = Path(__file__).parents[2] / PACKAGE
 
-GROUND = frozenset({"_compat", "clock", "errors", "bounded", "event_log", "settings"})
+GROUND = frozenset({"_compat", "clock", "errors", "bounded", "event_log", "offload", "settings"})
+STORE = frozenset({"model_store"})  # Ollama's folder of models: two of the four read it
 FOUR = frozenset({"logs", "ollama", "supervision", "telemetry"})
 COMPOSITION = frozenset({"app", "daemon", "launch_plan", "management_port", "process_ground", "services"})
 MAY_KNOW = {
     **dict.fromkeys(GROUND, GROUND),
-    **dict.fromkeys(FOUR, GROUND),  # and itself; the four do not know each other
-    "healing": GROUND | FOUR,
-    "api": GROUND | FOUR | {"healing"},
-    **dict.fromkeys(COMPOSITION, GROUND | FOUR | COMPOSITION | {"healing", "api"}),
-    "cli": GROUND | FOUR | {"app", "process_ground"},
+    **dict.fromkeys(STORE, GROUND),
+    **dict.fromkeys(FOUR, GROUND | STORE),  # and itself; the four do not know each other
+    "healing": GROUND | STORE | FOUR,
+    "api": GROUND | STORE | FOUR | {"healing"},
+    **dict.fromkeys(COMPOSITION, GROUND | STORE | FOUR | COMPOSITION | {"healing", "api"}),
+    "cli": GROUND | STORE | FOUR | {"app", "process_ground"},
     "__main__": frozenset({"cli"}),
     "__init__": frozenset[str](),
 }

@@ -13,17 +13,17 @@ from arasul_supervisor.errors import (
     ModelNotFound,
     RegistryError,
 )
-from arasul_supervisor.ollama.pull_failures import (
+from arasul_supervisor.ollama.pulls.failures import (
     PullPaused,
     RegistryTrouble,
     RetryPolicy,
     pull_error,
     wait_before_attempt,
 )
-from arasul_supervisor.ollama.pull_feed import MAX_PENDING, PullFeed
-from arasul_supervisor.ollama.pull_lines import LineSplitter, PullError, PullLine, parse_line
-from arasul_supervisor.ollama.pull_progress import PullProgress
-from arasul_supervisor.ollama.pull_run import PullLimits, StallWatch
+from arasul_supervisor.ollama.pulls.feed import MAX_PENDING, PullFeed
+from arasul_supervisor.ollama.pulls.lines import LineSplitter, PullError, PullLine, parse_line
+from arasul_supervisor.ollama.pulls.progress import PullProgress
+from arasul_supervisor.ollama.pulls.run import PullLimits, StallWatch
 
 POLICY = RetryPolicy(attempts=4, first_attempts=2, base_s=1.0, cap_s=3.0)
 MANIFEST = PullLine("pulling manifest")

@@ -18,6 +18,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from arasul_supervisor.offload import Offload
 from arasul_supervisor.telemetry.gpu.carry_over import carry_over
 from arasul_supervisor.telemetry.gpu.child_process import ChildEnded, ChildProcess, ChildSilent
 from arasul_supervisor.telemetry.gpu.gpu_changes import GpuChanges
@@ -26,7 +27,6 @@ from arasul_supervisor.telemetry.gpu.nvml_codes import SURE_BY_ONE_FIGURE
 from arasul_supervisor.telemetry.gpu.readings import SourceReport
 from arasul_supervisor.telemetry.gpu.source_limits import SourceLimits
 from arasul_supervisor.telemetry.gpu.words import silent_sentence, unkillable_sentence
-from arasul_supervisor.telemetry.offload import Offload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

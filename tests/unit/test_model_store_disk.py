@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from arasul_supervisor.model_store.disk import FULL_BELOW_BYTES, StoreDisk, read_store_disk
 from arasul_supervisor.telemetry import store_watch
-from arasul_supervisor.telemetry.store_disk import FULL_BELOW_BYTES, StoreDisk, read_store_disk
 from arasul_supervisor.telemetry.store_watch import StoreWatch
 from tests.engine.telemetry_ground import Diary, HandClock
 

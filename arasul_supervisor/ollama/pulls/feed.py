@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
-    from arasul_supervisor.ollama.pull_lines import PullLine
+    from arasul_supervisor.ollama.pulls.lines import PullLine
 
 MAX_PENDING: Final = 128
 

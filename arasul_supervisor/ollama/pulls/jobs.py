@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 from arasul_supervisor.bounded import end_task
 from arasul_supervisor.errors import ArasulError, EngineDown, PullNotFound
 from arasul_supervisor.ollama.names import same_model
-from arasul_supervisor.ollama.pull_job import PullJob, PullState
-from arasul_supervisor.ollama.pull_run import PullLimits, PullRun, PullTools
+from arasul_supervisor.ollama.pulls.job import PullJob, PullState
+from arasul_supervisor.ollama.pulls.run import PullLimits, PullRun, PullTools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping

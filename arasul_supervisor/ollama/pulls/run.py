@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from arasul_supervisor.bounded import end_task, within
 from arasul_supervisor.errors import ArasulError, EngineRefused
 from arasul_supervisor.ollama.names import same_model
-from arasul_supervisor.ollama.pull_failures import (
+from arasul_supervisor.ollama.pulls.failures import (
     PullPaused,
     RegistryTrouble,
     RetryPolicy,
     wait_before_attempt,
 )
-from arasul_supervisor.ollama.pull_lines import SUCCESS
-from arasul_supervisor.ollama.pull_progress import DOWNLOADING
+from arasul_supervisor.ollama.pulls.lines import SUCCESS
+from arasul_supervisor.ollama.pulls.progress import DOWNLOADING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.ollama.catalogue import Catalogue
     from arasul_supervisor.ollama.client import OllamaClient
-    from arasul_supervisor.ollama.pull_job import PullJob
-    from arasul_supervisor.ollama.pull_lines import PullLine
+    from arasul_supervisor.ollama.pulls.job import PullJob
+    from arasul_supervisor.ollama.pulls.lines import PullLine
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from arasul_supervisor.telemetry.offload import Offload
+from arasul_supervisor.offload import Offload
 
 
 async def test_a_read_that_is_stuck_is_given_up_and_not_doubled() -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from arasul_supervisor.ollama.pull_lines import PullLine
+    from arasul_supervisor.ollama.pulls.lines import PullLine
 
 WINDOW_S: Final = 10.0
 SAMPLE_EVERY_S: Final = 0.25

@@ -9,9 +9,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.ollama.names import same_model
-from arasul_supervisor.ollama.pull_feed import PullFeed
-from arasul_supervisor.ollama.pull_lines import SUCCESS, PullLine
-from arasul_supervisor.ollama.pull_progress import PullProgress
+from arasul_supervisor.ollama.pulls.feed import PullFeed
+from arasul_supervisor.ollama.pulls.lines import SUCCESS, PullLine
+from arasul_supervisor.ollama.pulls.progress import PullProgress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
