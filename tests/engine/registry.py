@@ -38,6 +38,7 @@ class Switches:
     flip_byte_at: int | None = None  # position in the model blob
     close_after_bytes: int | None = None  # of each range
     manifest_status: int = 200
+    retry_after: str | None = None  # header of every answer that is no success
     blob_status: int = 200
     sends_location: bool = True
     faults_left: int | None = None  # stall, silence and close happen only so often; None = always
@@ -52,6 +53,14 @@ class Served:
     first: int | None  # of a range
     last: int | None
     sent_bytes: int
+    agent: str = (
+        ""  # Ollama calls itself `ollama/0.34.4 (amd64 linux) Go/go1.26.x`, the daemon `arasul-supervisor`
+    )
+
+    @property
+    def is_of_ollama(self) -> bool:
+        """True unless the daemon itself asked."""
+        return not self.agent.startswith("arasul-supervisor")
 
 
 @dataclass(slots=True)
@@ -89,10 +98,12 @@ class Registry:
         return [entry for entry in self.served if entry.first is not None]
 
     def requests(self, kind: str) -> int:
-        """Number of requests so far: `manifest`, `HEAD`, `GET` (without range), `range`."""
-        return sum(
-            1 for entry in self.served if _kind(entry.method, entry.path, entry.first is not None) == kind
-        )
+        """Number of Ollama's requests so far: `manifest`, `HEAD`, `GET` (without range), `range`."""
+        return sum(1 for entry in self.served if entry.is_of_ollama and _kind_of(entry) == kind)
+
+    def looks(self) -> int:
+        """Number of manifests that the daemon itself asked for."""
+        return sum(1 for entry in self.served if not entry.is_of_ollama)
 
     def stop(self) -> None:
         """Close the port and every connection."""
@@ -192,7 +203,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_status(self, status: int) -> None:
         body = b"boom"
         self._note(len(body), None, None)
-        self._begin(status, len(body), {})
+        retry_after = self._registry.switches.retry_after
+        self._begin(status, len(body), {"Retry-After": retry_after} if retry_after else {})
         if self.command != "HEAD":
             self.wfile.write(body)
 
@@ -286,7 +298,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _note(self, sent: int, first: int | None, last: int | None) -> None:
-        self._registry.served.append(Served(self.command, self.path, first, last, sent))
+        agent = self.headers.get("User-Agent", "")
+        self._registry.served.append(Served(self.command, self.path, first, last, sent, agent))
+
+
+def _kind_of(entry: Served) -> str:
+    return _kind(entry.method, entry.path, entry.first is not None)
 
 
 def _kind(method: str, path: str, has_range: bool) -> str:
