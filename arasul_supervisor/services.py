@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.api.compose import build_resources
 from arasul_supervisor.api.server import serve
+from arasul_supervisor.model_store.reader import StoreReader
+from arasul_supervisor.offload import Offload
 from arasul_supervisor.ollama.aliases import Aliases
 from arasul_supervisor.ollama.catalogue import Catalogue
+from arasul_supervisor.ollama.checks.jobs import CheckJobs
+from arasul_supervisor.ollama.checks.repairing import Repairing
 from arasul_supervisor.ollama.client import OllamaClient
 from arasul_supervisor.ollama.pulls.jobs import PullJobs
+from arasul_supervisor.ollama.pulls.journal import PullJournal
+from arasul_supervisor.ollama.pulls.registry import Registry
+from arasul_supervisor.ollama.pulls.stall import PullLimits
 from arasul_supervisor.ollama.residency import Residency
+from arasul_supervisor.supervision.runners import runner_blobs
 from arasul_supervisor.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
 
     from arasul_supervisor.api.server import Runner
     from arasul_supervisor.clock import Clock
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
     from arasul_supervisor.supervision.engine import Engine
     from arasul_supervisor.supervision.init import Reaper
     from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook
+
+RUNNER_LOOK_S: Final = 1.0
 
 
 class Services:
@@ -53,25 +64,42 @@ class Services:
             memory_book=gpu_memory,
         )
         self._engine = engine
+        self._runner_look = Offload("runner-look")
+        self._store = StoreReader(plan.model_store)
         self._client = OllamaClient(settings.engine_url, clock)
-        self._catalogue = Catalogue(self._client, clock)
+        self._registry = Registry(clock)
+        self._catalogue = Catalogue(self._client, clock, store=self._store)
         self._residency = Residency(
             self._client,
             clock,
             end_runners=engine.kill_runners,
+            runner_blobs=self._runner_blobs,
             catalogue=self._catalogue,
             keep_alive_s=settings.keep_alive_s,
         )
+        aliases = Aliases(settings.aliases)
         self._pulls = PullJobs(
             self._client,
             self._catalogue,
-            aliases=Aliases(settings.aliases),
+            registry=self._registry,
+            store=self._store,
+            journal=PullJournal(settings.state_dir / "pulls.json", log),
+            aliases=aliases,
             clock=clock,
             wait_ready=self._wait_ready,
             concurrency=settings.pulls,
             after_change=self._catalogue.invalidate,
+            limits=PullLimits(stall_s=settings.pull_stall_s),
         )
         engine.before_terminate(self._pulls.pause)
+        repairing = Repairing(
+            self._store,
+            pulls=self._pulls,
+            residency=self._residency,
+            registry=self._registry,
+            aliases=aliases,
+        )
+        self._checks = CheckJobs(self._store, repairing, clock=clock)
         self._api = build_resources(
             settings,
             engine,
@@ -79,27 +107,38 @@ class Services:
             catalogue=self._catalogue,
             residency=self._residency,
             pulls=self._pulls,
+            checks=self._checks,
             client=self._client,
             sampler=self.sampler,
             clock=clock,
             daemon_log=log,
-            store=plan.model_store,
+            store=self._store,
             load_options=plan.load_options,
             cpu_wish=plan.cpu_wish,
         )
         self._runner: Runner | None = None
 
     async def serve(self, sock: socket.socket) -> None:
-        """Answer on the socket that has been listening since the launch."""
+        """Take up the pulls of the last life, and answer on the socket that has been listening since the launch."""
+        await self._pulls.restore()
         self._runner = await serve(self._api, sock)
 
     async def close(self) -> None:
         """End the pulls, so that their callers hear why; let all callers go, and hang up on the engine."""
+        await self._checks.close()
         await self._pulls.close()
         if self._runner is not None:
             await self._runner.cleanup()
-        for part in (self._residency, self._catalogue, self._client):
+        for part in (self._residency, self._catalogue, self._registry, self._client, self._store):
             await part.close()
+        await self._runner_look.settle(timeout_s=0)
 
     async def _wait_ready(self) -> None:
         await self._engine.wait_until(lambda seen: seen.is_answering)
+
+    async def _runner_blobs(self) -> Mapping[int, str]:
+        """The runners that live, see `Residency`; none where `/proc` does not answer."""
+        pid = self._engine.snapshot.pid
+        if pid is None:
+            return {}
+        return await self._runner_look.call(lambda: runner_blobs(pid), timeout_s=RUNNER_LOOK_S) or {}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from arasul_supervisor.api.checks import Checks
 from arasul_supervisor.api.dispatch import Dispatch
 from arasul_supervisor.api.engine_state import EngineAccess
 from arasul_supervisor.api.guards import Guard
 from arasul_supervisor.api.health import Health, HealthSources
 from arasul_supervisor.api.info import Info
+from arasul_supervisor.api.jobs import Jobs
 from arasul_supervisor.api.load_progress import LoadProgress
 from arasul_supervisor.api.logs import Logs
 from arasul_supervisor.api.models import Models
@@ -27,12 +29,13 @@ from arasul_supervisor.api.warmth import Warmth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.event_log import EventLog
     from arasul_supervisor.logs.engine_log import EngineLog
+    from arasul_supervisor.model_store.reader import StoreReader
     from arasul_supervisor.ollama.catalogue import Catalogue
+    from arasul_supervisor.ollama.checks.jobs import CheckJobs
     from arasul_supervisor.ollama.client import OllamaClient
     from arasul_supervisor.ollama.pulls.jobs import PullJobs
     from arasul_supervisor.ollama.residency import Residency
@@ -49,18 +52,18 @@ def build_resources(
     catalogue: Catalogue,
     residency: Residency,
     pulls: PullJobs,
+    checks: CheckJobs,
     client: OllamaClient,
     sampler: Sampler,
     clock: Clock,
     daemon_log: EventLog,
     load_options: Callable[[], Mapping[str, int]],
-    store: Path | None = None,
+    store: StoreReader,
     cpu_wish: str | None = None,
 ) -> ManagementApi:
     """All of the management port, for `server.serve`.
 
     :param load_options: runner options for the loads of a session reset
-    :param store: the folder of the models, where it is known: what `?purge=true` looks into
     :param cpu_wish: why the engine is meant to leave the GPU alone; None: it is not
     """
     warmth = Warmth(engine, catalogue, residency, clock=clock)
@@ -72,7 +75,7 @@ def build_resources(
     access = EngineAccess(engine, residency, catalogue, sampler, clock, models_changed)
     guard = Guard(settings)
     unloading = Unloading(access)
-    pull_routes = Pulls(access, pulls, store=store)
+    pull_routes = Pulls(access, pulls)
     session = Session(
         access,
         LoadProgress(engine, engine_log),
@@ -85,6 +88,8 @@ def build_resources(
         *Health(sources, warmth).routes(),
         *Models(access, pulls, client).routes(),
         *pull_routes.routes(),
+        *Jobs(access, pulls, checks, store=store).routes(),
+        *Checks(checks).routes(),
         *unloading.routes(),
         *session.routes(),
         *recovery.routes(),

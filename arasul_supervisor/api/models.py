@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.api.answers import Reply
 from arasul_supervisor.api.model_fields import NamedModel
+from arasul_supervisor.api.model_removal import ModelRemoval
 from arasul_supervisor.api.routes import Route
 from arasul_supervisor.errors import (
     BadInput,
@@ -19,25 +20,34 @@ from arasul_supervisor.errors import (
 from arasul_supervisor.ollama.names import same_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from arasul_supervisor.api.engine_state import EngineAccess
     from arasul_supervisor.api.routes import Call
+    from arasul_supervisor.model_store.usage import DiskUsage
     from arasul_supervisor.ollama.client import OllamaClient
     from arasul_supervisor.ollama.models import InstalledModel, LoadedModel
     from arasul_supervisor.ollama.pulls.jobs import PullJobs
 
 LIST_BOUND_S: Final = 3.0
 DELETE_BOUND_S: Final = 15.0
-UNLOAD_S: Final = 6.0
-ASK_S: Final = 3.0
 MARGIN_S: Final = 0.1
 ENGINE_ERRORS: Final = (EngineRefused, EngineDown, EngineSilent)
 
 
 @dataclass(frozen=True, slots=True)
+class DiskBytesView:
+    """Bytes on disk: of blobs that only this model has, and of those that others have too."""
+
+    own: int
+    shared: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelView:
-    """One installed model; `size` in bytes."""
+    """One installed model; `size` in bytes.
+
+    `format` is null and `remote_host` set of a model that runs in the cloud. `capabilities`, `context_length`: null
+    where this Ollama does not tell them (up to 0.24). `disk_bytes`: null while the store cannot be read.
+    """
 
     name: str
     size: int
@@ -47,16 +57,30 @@ class ModelView:
     family: str | None
     parameter_size: str | None
     quantization: str | None
+    families: tuple[str, ...] | None
+    capabilities: tuple[str, ...] | None
+    context_length: int | None
+    remote_host: str | None
+    disk_bytes: DiskBytesView | None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenView:
+    """A model that cannot be used, and why, with what to do."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class ModelsView:
-    """The body of `GET /api/models`."""
+    """The body of `GET /api/models`. A `broken` model is among the `models` too, as far as Ollama still lists it."""
 
     models: tuple[ModelView, ...]
     count: int
     cached: bool
     age_s: float
+    broken: tuple[BrokenView, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +105,7 @@ class LoadedModelsView:
 
 @dataclass(frozen=True, slots=True)
 class DeletedView:
-    """The body of `DELETE /api/models/delete`; `freed_bytes` is 0 where another name still has the same weights."""
+    """The body of `DELETE /api/models/delete`; `freed_bytes` without what other models still have."""
 
     message: str
     freed_bytes: int
@@ -93,8 +117,7 @@ class Models:
 
     def __init__(self, access: EngineAccess, pulls: PullJobs, client: OllamaClient) -> None:
         self._access = access
-        self._pulls = pulls
-        self._client = client
+        self._removal = ModelRemoval(access, pulls, client)
 
     def routes(self) -> tuple[Route, ...]:
         """Two lists and a removal."""
@@ -134,8 +157,9 @@ class Models:
         """What is installed."""
         self._access.require_up()
         view = await self._access.catalogue.models(timeout_s=LIST_BOUND_S - MARGIN_S)
-        models = tuple(_model_view(model) for model in view.models)
-        return Reply(ModelsView(models, len(models), view.is_cached, round(view.age_s, 3)))
+        models = tuple(_model_view(model, view.usage(model.name)) for model in view.models)
+        broken = tuple(BrokenView(one.name, one.reason) for one in view.broken)
+        return Reply(ModelsView(models, len(models), view.is_cached, round(view.age_s, 3), broken))
 
     async def loaded(self, call: Call) -> Reply:
         """What is in memory."""
@@ -145,49 +169,18 @@ class Models:
         return Reply(LoadedModelsView(views, len(views)))
 
     async def delete(self, call: Call) -> Reply:
-        """Unload, remove, and look that it is gone. A loaded model that is removed could never be unloaded."""
+        """Unload, remove, and look that it is gone."""
         given = [named for named in (call.body_as(NamedModel), call.query_as(NamedModel)) if named.is_given]
         names = [named.checked_name() for named in given or [NamedModel()]]
         name = names[0]
         if any(not same_model(name, other) for other in names):
             raise BadInput(f"The body names {name}, the query {names[1]}.", hint="Name one model.")
         self._access.require_up()
-        if self._pulls.is_pulling(name):
-            raise ModelBusy(
-                f"{name} is being pulled.", hint="Cancel that pull first: DELETE /api/models/pulls/{id}."
-            )
-        before = await self._fresh()
-        model = _find(before, name)
-        if model is None:
-            raise ModelNotFound(f"{name} is not installed.", hint="GET /api/models lists what is.")
-        await self._unload(model)
-        await self._client.delete(model.name, timeout_s=ASK_S)
-        after = await self._fresh()
-        self._access.models_changed()
-        if _find(after, name) is not None:
-            raise EngineRefused(f"Ollama says that it removed {model.name}, and still lists it.")
-        heirs = [other.name for other in after if other.digest == model.digest]
-        if heirs:
-            return Reply(DeletedView(f"Removed {model.name}; {', '.join(heirs)} keeps the same weights.", 0))
-        return Reply(DeletedView(f"Removed {model.name}.", model.size_bytes))
-
-    async def _unload(self, model: InstalledModel) -> None:
-        if not await self._access.residency.unload(model.name, bound_s=UNLOAD_S):
-            raise ModelBusy(
-                f"{model.name} is still answering a request.",
-                hint='Try again when it is done, or end it: POST /api/cache/clear {"force": true}.',
-            )
-
-    async def _fresh(self) -> Sequence[InstalledModel]:
-        self._access.catalogue.invalidate()
-        return (await self._access.catalogue.models(timeout_s=ASK_S)).models
+        removed = await self._removal.remove(name)
+        return Reply(DeletedView(removed.message, removed.freed_bytes))
 
 
-def _find(models: Sequence[InstalledModel], name: str) -> InstalledModel | None:
-    return next((model for model in models if same_model(model.name, name)), None)
-
-
-def _model_view(model: InstalledModel) -> ModelView:
+def _model_view(model: InstalledModel, usage: DiskUsage | None) -> ModelView:
     return ModelView(
         name=model.name,
         size=model.size_bytes,
@@ -197,6 +190,11 @@ def _model_view(model: InstalledModel) -> ModelView:
         family=model.family,
         parameter_size=model.parameter_size,
         quantization=model.quantization,
+        families=model.families,
+        capabilities=model.capabilities,
+        context_length=model.context_length,
+        remote_host=model.remote_host,
+        disk_bytes=DiskBytesView(usage.own_bytes, usage.shared_bytes) if usage else None,
     )
 
 

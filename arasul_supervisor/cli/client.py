@@ -46,7 +46,11 @@ class Silent(DaemonError):
 
 
 class Refused(DaemonError):
-    """The daemon answered with an error."""
+    """The daemon answered with an error; `key` is the `code` in its body, empty where it has none."""
+
+    def __init__(self, sentence: str, *, key: str = "") -> None:
+        super().__init__(sentence)
+        self.key = key
 
 
 class Answer(NamedTuple):  # not a dataclass: importing dataclasses costs 9 ms of a health check
@@ -192,8 +196,16 @@ def accepted(answer: Answer) -> Mapping[str, object]:
     """
     if answer.is_ok:
         return answer.body
-    sentence = answer.body.get("error")
-    raise Refused(sentence if isinstance(sentence, str) and sentence else f"HTTP status {answer.status}.")
+    raise refusal_in(answer.body, otherwise=f"HTTP status {answer.status}.")
+
+
+def refusal_in(body: Mapping[str, object], *, otherwise: str) -> Refused:
+    """The daemon's own words for what went wrong, or these where it has none."""
+    sentence, key = body.get("error"), body.get("code")
+    return Refused(
+        sentence if isinstance(sentence, str) and sentence else otherwise,
+        key=key if isinstance(key, str) else "",
+    )
 
 
 def objects(body: Mapping[str, object], key: str) -> list[Mapping[str, object]]:

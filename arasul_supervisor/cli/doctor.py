@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.cli.bodies import number, part, printable, word
 from arasul_supervisor.cli.client import DaemonError, daemon_of, objects
 from arasul_supervisor.cli.output import add_client_parser, print_json
-from arasul_supervisor.cli.stats_words import number, part, printable, word
 from arasul_supervisor.ollama.engine_variables import engine_variable_problems
 from arasul_supervisor.ollama.environment import MARKER_VARIABLE
 from arasul_supervisor.ollama.generation import engine_generation

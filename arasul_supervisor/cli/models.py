@@ -5,19 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from arasul_supervisor.cli.bodies import part
 from arasul_supervisor.cli.client import DaemonError, accepted, daemon_of, objects
-from arasul_supervisor.cli.output import add_client_parser, field, instant_text, print_json, size_text
+from arasul_supervisor.cli.job_words import broken_lines
+from arasul_supervisor.cli.output import (
+    add_client_parser,
+    field,
+    instant_text,
+    print_json,
+    print_table,
+    size_text,
+)
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from arasul_supervisor.cli.client import Daemon
     from arasul_supervisor.cli.output import Subparsers
 
-HEADS: Final = ("NAME", "SIZE", "QUANTIZATION", "FAMILY", "MODIFIED", "LOADED")
+OWN: Final = "OWN"  # what its removal would free; the rest of its size it shares with others
+HEADS: Final = ("NAME", "SIZE", OWN, "QUANTIZATION", "FAMILY", "MODIFIED", "LOADED")
 REMOVE_TIMEOUT_S: Final = 20.0  # the daemon unloads first and answers within 15 s
-UNPIPED_WIDTH: Final = 10_000  # a file or a pipe has no right edge
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -39,11 +48,12 @@ def _list(args: argparse.Namespace) -> int:
         print_json(answer)
         return 0
     models = objects(answer, "models")
-    if not models:
+    if models:
+        _print_models(models, _loaded(daemon))
+    else:
         print("No model is installed; `arasul-supervisor pull` gets the default one.")
-        return 0
-    loaded = _loaded(daemon)
-    _print_table([_row(model, loaded) for model in models])
+    for line in broken_lines(answer):
+        print(f"broken: {line}")
     return 0
 
 
@@ -61,34 +71,25 @@ def _place(model: Mapping[str, object]) -> str:
     return f"{percent:.0f} % GPU" if isinstance(percent, (int, float)) else "yes"
 
 
-def _row(model: Mapping[str, object], loaded: Mapping[str, str] | None) -> tuple[str, ...]:
+def _print_models(models: Sequence[Mapping[str, object]], loaded: Mapping[str, str] | None) -> None:
+    """The table; without the own bytes where the daemon is too old to tell any."""
+    columns = [head for head in HEADS if head != OWN or any("disk_bytes" in model for model in models)]
+    cells = [_cells(model, loaded) for model in models]
+    lit = [at for at, model in enumerate(models) if field(model, "name") in (loaded or {})]
+    print_table(columns, [[row[head] for head in columns] for row in cells], right=("SIZE", OWN), lit=lit)
+
+
+def _cells(model: Mapping[str, object], loaded: Mapping[str, str] | None) -> Mapping[str, str]:
     name = field(model, "name")
-    return (
-        name,
-        size_text(model.get("size")),
-        field(model, "quantization"),
-        field(model, "family"),
-        instant_text(model.get("modified_at")),
-        "unknown" if loaded is None else loaded.get(name, ""),
-    )
-
-
-def _print_table(rows: Iterable[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = UNPIPED_WIDTH
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in HEADS:
-        table.add_column(head, justify="right" if head == "SIZE" else "left", overflow="fold")
-    for row in rows:
-        table.add_row(
-            *(Text(cell) for cell in row), style="green" if row[-1] not in ("", "unknown") else None
-        )
-    console.print(table)
+    return {
+        "NAME": name,
+        "SIZE": size_text(model.get("size")),
+        OWN: size_text(part(model, "disk_bytes").get("own")),
+        "QUANTIZATION": field(model, "quantization"),
+        "FAMILY": field(model, "family"),
+        "MODIFIED": instant_text(model.get("modified_at")),
+        "LOADED": "unknown" if loaded is None else loaded.get(name, ""),
+    }
 
 
 def _remove(args: argparse.Namespace) -> int:

@@ -8,12 +8,13 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from typing import TypeAlias
 
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 SIZES: Final = ("B", "kB", "MB", "GB", "TB")
+UNPIPED_WIDTH: Final = 10_000  # a file or a pipe has no right edge
 
 
 def add_client_parser(subparsers: Subparsers, name: str, *, summary: str) -> argparse.ArgumentParser:
@@ -37,6 +38,29 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     width = max(len(word) for word, _ in pairs)
     for word, value in pairs:
         print(f"{word:<{width}}  {value}")
+
+
+def print_table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str], lit: Collection[int] = ()
+) -> None:
+    """A table on stdout; on a terminal as wide as that, elsewhere as wide as it must be.
+
+    :param right: the heads of columns of figures
+    :param lit: the rows that stand out, counted from 0
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = UNPIPED_WIDTH
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in heads:
+        table.add_column(head, justify="right" if head in right else "left", overflow="fold")
+    for at, row in enumerate(rows):
+        table.add_row(*(Text(cell) for cell in row), style="green" if at in lit else None)
+    console.print(table)
 
 
 def note(sentence: str) -> None:

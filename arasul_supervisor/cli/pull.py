@@ -5,12 +5,15 @@ The pull is the daemon's: Ctrl-C leaves it running, and the same command joins i
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from arasul_supervisor.cli.client import DaemonError, Silent, daemon_of, objects
-from arasul_supervisor.cli.output import add_client_parser, note
-from arasul_supervisor.cli.pull_progress import JsonProgress, PlainProgress
+from arasul_supervisor.cli.bodies import word
+from arasul_supervisor.cli.client import DaemonError, accepted, daemon_of
+from arasul_supervisor.cli.jobs import ENDED_SHORT, JOBS, UNDER_WAY, job_path, newest_pull
+from arasul_supervisor.cli.output import add_client_parser, note, print_json, size_text
+from arasul_supervisor.cli.pull_progress import progress_for
+from arasul_supervisor.cli.pull_watch import PULL, Patience, Wish, patiently, wait_for_model, watch_pull
+from arasul_supervisor.errors import ArasulError
 
 if TYPE_CHECKING:
     import argparse
@@ -18,11 +21,15 @@ if TYPE_CHECKING:
 
     from arasul_supervisor.cli.client import Daemon
     from arasul_supervisor.cli.output import Subparsers
-    from arasul_supervisor.cli.pull_progress import Progress
 
-SILENCE_S: Final = 60.0  # a large layer is verified for minutes without a word
-ACTIVE: Final = ("queued", "running", "retrying")
+CANCEL_TIMEOUT_S: Final = 15.0  # the daemon answers within 10 s
 INTERRUPTED: Final = 130
+
+
+class PurgeAlone(ArasulError):
+    """--purge belongs to --cancel: it removes what a cancelled pull leaves on disk."""
+
+    exit_code: ClassVar[int] = 2
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -30,83 +37,97 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_client_parser(subparsers, "pull", summary="download a model; Ctrl-C leaves it to the daemon")
     parser.add_argument("name", metavar="NAME", nargs="?", help="the daemon's default model when not given")
     parser.add_argument("--insecure", action="store_true", help="the registry speaks plain HTTP")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
+        "--wait",
+        action="store_true",
+        help="stay until the model is there, through restarts of the daemon and a full disk",
+    )
+    way.add_argument("--background", action="store_true", help="only begin it")
+    way.add_argument("--cancel", action="store_true", help="cancel the pull of NAME that is under way")
+    parser.add_argument("--purge", action="store_true", help="with --cancel: remove what it has fetched too")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Pulls to the end, and says nothing of success before the daemon did."""
+    """Pulls to the end, and says nothing of success before the daemon did.
+
+    :raises PurgeAlone: `--purge` without `--cancel`
+    """
+    if args.purge and not args.cancel:
+        raise PurgeAlone
     daemon = daemon_of(args)
-    name: str = args.name or _default_model(daemon)
-    last: Mapping[str, object] = {}
+    wish = Wish(args.name or _default_model(daemon, args), args.insecure)
+    if args.cancel:
+        return _cancel(daemon, wish.name, args)
+    if args.background:
+        return _begin(daemon, wish, args)
     try:
-        with _progress(args) as progress:
-            for last in _lines(daemon, name, is_insecure=args.insecure):
-                progress.show(last)
+        with progress_for(is_json=args.json) as progress:
+            (wait_for_model if args.wait else watch_pull)(daemon, wish, progress)
     except KeyboardInterrupt:
-        note(_way_back(daemon, name))
+        note(_way_back(daemon, wish.name))
         return INTERRUPTED
-    except DaemonError as problem:
-        if not last:
-            raise
-        raise DaemonError(problem.sentence, hint=_joining(name)) from None
-    if error := last.get("error"):
-        raise DaemonError(str(error))
-    if last.get("status") != "success":
-        raise DaemonError("The daemon's report of the pull broke off.", hint=_joining(name))
     return 0
 
 
-def _default_model(daemon: Daemon) -> str:
-    name = daemon.get("/api/info").get("default_model")
+def _default_model(daemon: Daemon, args: argparse.Namespace) -> str:
+    about = (
+        patiently(lambda: daemon.get("/api/info"), Patience(note)) if args.wait else daemon.get("/api/info")
+    )
+    name = about.get("default_model")
     if isinstance(name, str) and name:
         return name
     raise DaemonError(f"The daemon at {daemon.url} names no default model; give one.")
 
 
-def _progress(args: argparse.Namespace) -> Progress:
+def _begin(daemon: Daemon, wish: Wish, args: argparse.Namespace) -> int:
+    job = accepted(daemon.ask("POST", PULL, body=wish.body(background=True)))
     if args.json:
-        return JsonProgress()
-    if not sys.stdout.isatty():
-        return PlainProgress()
-    from arasul_supervisor.cli.progress_bar import BarProgress
-
-    return BarProgress()
-
-
-def _lines(daemon: Daemon, name: str, *, is_insecure: bool) -> Iterator[Mapping[str, object]]:
-    """The lines of the pull to the last one.
-
-    A silent stream is taken up anew once the daemon showed that it lives: who asks for a model that is being
-    pulled joins that pull.
-    """
-    while True:
-        try:
-            body = {"model": name, "stream": True, **({"insecure": True} if is_insecure else {})}
-            yield from daemon.stream("POST", "/api/models/pull", body=body, timeout_s=SILENCE_S)
-        except Silent:
-            daemon.get("/livez")
-        else:
-            return
+        print_json(job)
+        return 0
+    print(
+        f"The daemon pulls {wish.name}; `arasul-supervisor pulls` lists it, "
+        f"`arasul-supervisor pull {wish.name}` shows it, with --cancel it ends."
+    )
+    return 0
 
 
-def _joining(name: str) -> str:
-    return f"The pull may go on; `arasul-supervisor pull {name}` joins it."
+def _cancel(daemon: Daemon, name: str, args: argparse.Namespace) -> int:
+    """Ends the pull. With `--purge` one that has ended already will do: what it left is still there."""
+    job = newest_pull(daemon, name, states=UNDER_WAY)
+    if job is None and args.purge:
+        job = newest_pull(daemon, name, states=ENDED_SHORT)
+    if job is None:
+        raise DaemonError(f"No pull of {name} is under way; `arasul-supervisor pulls` lists them all.")
+    path = job_path(word(job, "id")) + ("?purge=true" if args.purge else "")
+    ended = accepted(daemon.ask("DELETE", path, timeout_s=CANCEL_TIMEOUT_S))
+    if args.json:
+        print_json(ended)
+        return 0
+    if ended.get("state") == "done":
+        print(f"{name} was there before it could be cancelled; `arasul-supervisor rm {name}` removes it.")
+        return 0
+    print("; ".join((f"Cancelled the pull of {name}", *_leavings(ended))))
+    return 0
+
+
+def _leavings(job: Mapping[str, object]) -> Iterator[str]:
+    """What a cancelled pull left on disk, and what was removed of it."""
+    is_purged = job.get("purged_bytes") is not None
+    if is_purged:
+        yield f"{size_text(job['purged_bytes'])} freed"
+    if job.get("kept_bytes"):
+        why = "which others use" if is_purged else "where its next pull goes on from"
+        yield f"{size_text(job['kept_bytes'])} stay on disk, {why}"
 
 
 def _way_back(daemon: Daemon, name: str) -> str:
-    """What to do after Ctrl-C, with the id of the pull where the daemon still tells it."""
+    """What to do after Ctrl-C; how to cancel only where there is still something to cancel."""
     back = f"The pull of {name} goes on in the daemon; `arasul-supervisor pull {name}` shows it again"
-    job = _active_job(daemon, name)
-    if job is None:
-        return f"{back}, GET {daemon.url}/api/models/pulls lists it."
-    return f"{back}, `curl -X DELETE {daemon.url}/api/models/pulls/{job}` cancels it."
-
-
-def _active_job(daemon: Daemon, name: str) -> str | None:
     try:
-        pulls = objects(daemon.get("/api/models/pulls"), "pulls")
+        job = newest_pull(daemon, name, states=UNDER_WAY)
     except DaemonError:
-        return None
-    names = (name, f"{name}:latest")
-    return next(
-        (str(job["id"]) for job in pulls if job.get("state") in ACTIVE and job.get("model") in names), None
-    )
+        job = None
+    if job is None:
+        return f"{back}, GET {daemon.url}{JOBS} lists it."
+    return f"{back}, `arasul-supervisor pull {name} --cancel` ends it."

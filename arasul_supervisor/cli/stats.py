@@ -11,9 +11,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
+from arasul_supervisor.cli.bodies import printable
 from arasul_supervisor.cli.client import DaemonError, Refused, daemon_of
 from arasul_supervisor.cli.output import add_client_parser, note, print_json
-from arasul_supervisor.cli.stats_words import printable, sample_line
+from arasul_supervisor.cli.stats_words import sample_line
 from arasul_supervisor.errors import ArasulError
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.cli.bodies import number, part, word
 from arasul_supervisor.cli.client import objects
 from arasul_supervisor.cli.output import size_text
 from arasul_supervisor.cli.stats_words import (
@@ -13,19 +14,16 @@ from arasul_supervisor.cli.stats_words import (
     bytes_text,
     celsius_text,
     count_text,
-    number,
     pair_text,
-    part,
     percent_text,
     sparkline,
-    word,
 )
 from arasul_supervisor.telemetry.board_watch import NEAR_CRITICAL_C, NEAR_PASSIVE_C
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from arasul_supervisor.cli.stats_words import Body
+    from arasul_supervisor.cli.bodies import Body
 
 SPARK_WIDTH: Final = 28
 # facts/gpu.md §7.3: how near to its limit a zone is hot

@@ -11,26 +11,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from arasul_supervisor.cli.bodies import number, part, printable, word
 from arasul_supervisor.cli.client import objects
 from arasul_supervisor.cli.stats_rows import engine_rows, history_rows, host_rows
-from arasul_supervisor.cli.stats_words import (
-    gpu_cells,
-    moment_text,
-    number,
-    part,
-    percent_text,
-    printable,
-    source_lines,
-    word,
-)
+from arasul_supervisor.cli.stats_words import gpu_cells, moment_text, percent_text, source_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from rich.console import RenderableType
 
+    from arasul_supervisor.cli.bodies import Body
     from arasul_supervisor.cli.stats_rows import Row
-    from arasul_supervisor.cli.stats_words import Body
 
 PLAIN_WIDTH: Final = 80
 MOST_WIDTH: Final = 100

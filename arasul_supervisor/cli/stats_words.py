@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.cli.bodies import number, part, printable, word
 from arasul_supervisor.cli.client import objects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from typing import TypeAlias
+    from collections.abc import Iterable, Iterator
 
-    Body: TypeAlias = Mapping[str, object]
+    from arasul_supervisor.cli.bodies import Body
 
 UNKNOWN: Final = "–"
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
@@ -111,33 +111,6 @@ def sample_line(stats: Body) -> str:
             )
         )
     )
-
-
-def printable(text: str) -> str:
-    """The text with what a terminal would obey, or would not show, written out as Python does: `\\x1b`."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-
-
-def part(body: Body, key: str) -> Body:
-    """The object under `key`; an empty one where there is none."""
-    value = body.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def number(body: Body, key: str) -> float | None:
-    """The finite number under `key`."""
-    value = body.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return value
-
-
-def word(body: Body, key: str) -> str:
-    """The text under `key`; empty where there is none."""
-    value = body.get(key)
-    return value if isinstance(value, str) else ""
 
 
 def percent_text(percent: float | None) -> str:

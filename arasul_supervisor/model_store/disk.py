@@ -68,3 +68,9 @@ def read_store_disk(folder: Path, *, mono: float, at: float) -> StoreDisk | None
             is_read_only=bool(seen.f_flag & os.ST_RDONLY),
         )
     return None
+
+
+def free_bytes(folder: Path) -> int | None:
+    """What this user may still write there; None where the file system has no figures. Blocks while the disk does."""
+    disk = read_store_disk(folder, mono=0.0, at=0.0)
+    return disk.free_bytes if disk is not None else None

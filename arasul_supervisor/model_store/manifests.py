@@ -7,10 +7,11 @@ same text lies in the store and comes from a registry.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 MODEL_LAYER: Final = "application/vnd.ollama.image.model"
 MAX_LAYERS: Final = 10_000  # a safetensors model has one for each tensor
@@ -39,36 +40,48 @@ class Manifest:
         return sum(layer.size_bytes for layer in self.layers)
 
 
+class _Layer(msgspec.Struct):
+    digest: Annotated[str, msgspec.Meta(pattern=f"^{DIGEST.pattern}$")]
+    size: Annotated[int, msgspec.Meta(ge=0)]
+    kind: str = msgspec.field(default="", name="mediaType")
+
+
+class _Config(msgspec.Struct):
+    digest: str = ""
+    size: int = 0
+    kind: str = msgspec.field(default="", name="mediaType")
+
+
+class _Manifest(msgspec.Struct):
+    # null is what Ollama writes of a model that runs in the cloud
+    layers: list[_Layer] | None
+    config: _Config | None = None
+
+
+_DECODER: Final = msgspec.json.Decoder(_Manifest)
+
+
 def parse_manifest(content: bytes) -> Manifest:
     """The manifest.
 
     :raises ValueError: with what is wrong with it, as it follows "the manifest "
     """
+    if not content.strip():
+        raise ValueError("is empty")
     try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        raise ValueError("is no JSON" if content.strip() else "is empty") from None
-    raw_layers = value.get("layers") if isinstance(value, dict) else None
-    if not isinstance(raw_layers, list):
+        found = _DECODER.decode(content)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"is not as Ollama writes it: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ValueError("is no JSON") from None
+    config = found.config if found.config is not None and found.config.digest else None
+    if found.layers is None and config is None:
         raise ValueError("names no layers")
-    if len(raw_layers) > MAX_LAYERS:
+    if len(found.layers or ()) > MAX_LAYERS:
         raise ValueError(f"names more than {MAX_LAYERS} layers")
-    config = value.get("config")
-    layers = {layer.digest: layer for layer in map(_layer, raw_layers)}
-    config_digest = None
-    if isinstance(config, dict) and config.get("digest"):
-        last = _layer(config)
-        layers.setdefault(last.digest, last)
-        config_digest = last.digest
-    return Manifest(tuple(layers.values()), config_digest)
-
-
-def _layer(value: object) -> Layer:
-    if not isinstance(value, dict):
-        raise ValueError("names a layer that is no object")
-    digest, size, kind = value.get("digest"), value.get("size"), value.get("mediaType")
-    if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
-        raise ValueError("names a layer without a sha256 digest")
-    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-        raise ValueError("names a layer without a size")
-    return Layer(digest, size, kind if isinstance(kind, str) else "")
+    layers = {raw.digest: Layer(raw.digest, raw.size, raw.kind) for raw in found.layers or ()}
+    if config is not None:
+        if not DIGEST.fullmatch(config.digest) or config.size < 0:
+            raise ValueError("names a configuration without a sha256 digest or a size")
+        layers.setdefault(config.digest, Layer(config.digest, config.size, config.kind))
+    return Manifest(tuple(layers.values()), config.digest if config is not None else None)

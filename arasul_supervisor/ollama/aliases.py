@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from arasul_supervisor.settings.model_names import resolve_aliases, with_tag
+from arasul_supervisor.settings.model_names import BUILT_IN_ALIASES, canonical, resolve_aliases
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,13 @@ class Aliases:
         :raises ValueError: with a sentence, for a chain that goes in a circle or a name with two meanings
         """
         self._real_names = resolve_aliases(extra)
+        self._names = tuple(dict.fromkeys((*BUILT_IN_ALIASES, *extra)))
 
     def resolve(self, name: str) -> str:
-        """The real tag behind an alias; any other name as it is."""
-        return self._real_names.get(with_tag(name), name)
+        """The real tag behind an alias, however the alias is spelled; any other name as it is."""
+        return self._real_names.get(canonical(name), name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that stand for another one, as they were written."""
+        return self._names

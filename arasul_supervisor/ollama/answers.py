@@ -18,10 +18,14 @@ Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class _Details(msgspec.Struct):
+    parent_model: str | None = None
     format: str | None = None
     family: str | None = None
+    families: tuple[str, ...] | None = None
     parameter_size: str | None = None
     quantization_level: str | None = None
+    context_length: int | None = None
+    embedding_length: int | None = None
 
 
 class _Tag(msgspec.Struct):
@@ -30,6 +34,9 @@ class _Tag(msgspec.Struct):
     digest: str
     modified_at: str = ""
     details: _Details | None = None
+    capabilities: tuple[str, ...] | None = None
+    remote_model: str | None = None
+    remote_host: str | None = None
 
 
 class _Tags(msgspec.Struct):
@@ -96,6 +103,13 @@ def _installed(tag: _Tag) -> InstalledModel:
         family=details.family or None,
         parameter_size=details.parameter_size or None,
         quantization=details.quantization_level or None,
+        families=details.families or None,
+        capabilities=tag.capabilities or None,
+        context_length=details.context_length or None,
+        embedding_length=details.embedding_length or None,
+        remote_model=tag.remote_model or None,
+        remote_host=tag.remote_host or None,
+        parent=details.parent_model or None,
     )
 
 

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
-    """One line of `/api/tags`. `size_bytes` is the sum of the layers; `digest` is `sha256:<64 hex>`."""
+    """One line of `/api/tags`. `size_bytes` is the sum of the layers; `digest` is `sha256:<64 hex>`.
+
+    `format`: `gguf` or `safetensors`; None of a model that runs in the cloud, which has a `remote_host` instead.
+    `families`: `("mllama",)` and the like tell vision where `capabilities` are unknown: ≤ 0.24 does not give them.
+    `parent`: the model that it was made from.
+    """
 
     name: str
     size_bytes: int
@@ -17,6 +22,13 @@ class InstalledModel:
     family: str | None = None
     parameter_size: str | None = None
     quantization: str | None = None
+    families: tuple[str, ...] | None = None
+    capabilities: tuple[str, ...] | None = None
+    context_length: int | None = None
+    embedding_length: int | None = None
+    remote_model: str | None = None
+    remote_host: str | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

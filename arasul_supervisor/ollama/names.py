@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from arasul_supervisor.errors import BadInput
+from arasul_supervisor.settings.model_names import canonical as canonical
 from arasul_supervisor.settings.model_names import parse_model_name
 
 MAX_NAME_CHARS: Final = 255
-
-_DEFAULT_HOST: Final = "registry.ollama.ai"
-_DEFAULT_NAMESPACE: Final = "library"
-_DEFAULT_TAG: Final = "latest"
 
 
 def check_model_name(raw: object) -> str:
@@ -33,18 +30,6 @@ def check_model_name(raw: object) -> str:
         return parse_model_name(raw)
     except ValueError:
         raise BadInput("Invalid model name format") from None
-
-
-def canonical(name: str) -> str:
-    """The name in full and without its scheme: `tiny` is `registry.ollama.ai/library/tiny:latest`.
-
-    Folded, because Ollama compares names without regard to case.
-    """
-    *path, last = (name.partition("://")[2] or name).split("/")
-    model, _, tag = last.partition(":")
-    namespace = path[-1] if path else _DEFAULT_NAMESPACE
-    host = "/".join(path[:-1]) or _DEFAULT_HOST
-    return f"{host}/{namespace}/{model}:{tag or _DEFAULT_TAG}".casefold()
 
 
 def same_model(one: str, other: str) -> bool:

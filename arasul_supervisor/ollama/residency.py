@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.errors import ArasulError, EngineRefused, EngineSilent
 from arasul_supervisor.ollama.names import same_model
 from arasul_supervisor.ollama.shared_call import SharedCall
-from arasul_supervisor.ollama.unloading import Unloading
+from arasul_supervisor.ollama.unloading import LOOK_EVERY_S, Unloading
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -24,6 +26,8 @@ POLITE_RATIO: Final = 0.25
 POLITE_MAX_S: Final = 1.0
 # How long a model may take to show in /api/ps after Ollama said that it is loaded.
 SHOW_BOUND_S: Final = 10.0
+# A runner that was unloaded by somebody else, and still runs after this long, is taken for one that loads.
+ENDING_S: Final = 1.0
 # For the sizes of models that Ollama gives as 0; the unload does not depend on it.
 SIZES_BOUND_S: Final = 0.5
 # Keep-alive 0 in a load call means unload; a load of ours is kept this long, so that it can be seen.
@@ -44,6 +48,20 @@ class Unloaded:
     freed_bytes: int = 0
 
 
+class Vacated(Enum):
+    """What became of a model that was to be out of memory."""
+
+    GONE = "gone"
+    ANSWERING = "answering"  # a request holds it
+    LOADING = "loading"  # a runner has its weights, and Ollama does not list it yet
+    ENDING = "ending"  # it was unloaded, and its runner lives on
+
+
+async def _no_runners() -> Mapping[int, str]:
+    """Where nobody looks at processes, `/api/ps` alone tells."""
+    return {}
+
+
 class Residency:
     """The models in memory. Nothing it says of them was not seen in `/api/ps`."""
 
@@ -53,17 +71,20 @@ class Residency:
         clock: Clock,
         *,
         end_runners: Callable[[], Awaitable[int]],
+        runner_blobs: Callable[[], Awaitable[Mapping[int, str]]] = _no_runners,
         catalogue: Catalogue,
         keep_alive_s: int,
     ) -> None:
         """Remember the parts.
 
         :param end_runners: SIGKILL of every model runner; the number ended
+        :param runner_blobs: pid and weights, `sha256:…`, of every runner, from its spawn to its end
         :param keep_alive_s: how long a model that we load stays after its last use; negative: for ever
         """
         self._client = client
         self._clock = clock
         self._end_runners = end_runners
+        self._runner_blobs = runner_blobs
         self._catalogue = catalogue
         self._keep_alive_s = SHORTEST_KEEP_ALIVE_S if keep_alive_s == 0 else keep_alive_s
         self._known: tuple[LoadedModel, ...] = ()
@@ -109,6 +130,34 @@ class Residency:
             return not await self._unloading().run(before, deadline_mono)
         await self._client.unload(name, timeout_s=max(0.0, deadline_mono - self._clock.mono()))
         return True
+
+    async def vacate(self, name: str, *, weights: frozenset[str], bound_s: float) -> Vacated:
+        """Unloads an installed model and looks until neither `/api/ps` nor a runner has it.
+
+        A runner is gone some time after `/api/ps` has dropped its model (facts/ollama.md §4.1), and there some time
+        before.
+
+        :param weights: digests of what only this model has; of a model whose other names share them all, a runner
+            may stay, and only what is listed under this name counts
+        :raises EngineSilent: when Ollama does not say what became of it
+        """
+        began_mono = self._clock.mono()
+        deadline_mono = began_mono + bound_s
+        was_listed = False
+        while True:
+            listed = await self._listed(name, weights, deadline_mono - self._clock.mono())
+            if listed:
+                was_listed = True
+                if await self._unloading().run(listed, deadline_mono):
+                    return Vacated.ANSWERING
+            if not weights or weights.isdisjoint((await self._runner_blobs()).values()):
+                return Vacated.GONE
+            now_mono = self._clock.mono()
+            if not was_listed and now_mono - began_mono >= min(ENDING_S, bound_s):
+                return Vacated.LOADING
+            if now_mono >= deadline_mono:
+                return Vacated.ENDING
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def load(self, name: str, *, options: Mapping[str, int]) -> LoadedModel:
         """Loads a model with the configured keep-alive; ends when it is seen loaded. The caller bounds it.
@@ -177,6 +226,13 @@ class Residency:
         """True when that name's model is what is loaded; two names of one blob share one entry (§3.2)."""
         installed = self._catalogue.known_model(name)
         return same_model(loaded.name, name) or (installed is not None and loaded.digest == installed.digest)
+
+    async def _listed(self, name: str, weights: frozenset[str], timeout_s: float) -> list[LoadedModel]:
+        return [
+            model
+            for model in await self._look(timeout_s)
+            if same_model(model.name, name) or (weights and self._is_same_runner(model, name))
+        ]
 
     async def _learn_sizes(self, models: Collection[LoadedModel]) -> None:
         if all(self.held_bytes(model) > 0 for model in models):

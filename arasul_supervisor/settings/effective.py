@@ -62,6 +62,7 @@ class Settings:
     state_dir: Path
     aliases: Mapping[str, str]
     pulls: int
+    pull_stall_s: float
     heal: str
     probe: bool
     restore: bool

@@ -10,13 +10,26 @@ from arasul_supervisor.settings.quoting import quoted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Names of the public documentation that the library does not have (facts/ollama.md §8).
-BUILT_IN_ALIASES: Final[Mapping[str, str]] = {
+# The public documentation's table of supported models: each name, and the tag of the library that it leads to; None
+# would say that the library has none. tests/recorded/library_tags.txt says how each tag is known.
+DOCUMENTED_MODELS: Final[Mapping[str, str | None]] = {
     "qwen3:14b-q8": "qwen3:14b-q8_0",
+    "llama3.1:8b": "llama3.1:8b",
+    "llama3.1:70b": "llama3.1:70b",
     "llama3.1:70b-q4": "llama3.1:70b-instruct-q4_K_M",
+    "mistral:7b": "mistral:7b",
+    "codellama:7b": "codellama:7b",
+    "phi3:mini": "phi3:mini",
+}
+# Those of them that the library has under another name only (facts/ollama.md §8).
+BUILT_IN_ALIASES: Final[Mapping[str, str]] = {
+    name: tag for name, tag in DOCUMENTED_MODELS.items() if tag is not None and tag != name
 }
 
 _LONGEST: Final = 255
+_DEFAULT_HOST: Final = "registry.ollama.ai"
+_DEFAULT_NAMESPACE: Final = "library"
+_DEFAULT_TAG: Final = "latest"
 # Ollama's own grammar (types/model/name.go): [[scheme://]host[:port]/][namespace/]model[:tag]
 _MODEL_NAME: Final = re.compile(
     r"(?:(?:(?:https?://)?[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[0-9]{1,5})?/)?[A-Za-z0-9_][A-Za-z0-9_-]{0,79}/)?"
@@ -49,36 +62,63 @@ def parse_aliases(text: str) -> dict[str, str]:
 
 
 def resolve_aliases(extra: Mapping[str, str]) -> dict[str, str]:
-    """Each alias, with its tag spelled out, and the real tag at the end of its chain.
+    """The real tag at the end of each alias's chain, by the alias's canonical name.
 
     A user's alias beats a built-in one of the same name.
 
     :raises ValueError: when a chain comes back to itself, or one name stands for two models
     """
-    spelled_out: dict[str, str] = {}
-    for name, target in extra.items():
-        if spelled_out.setdefault(with_tag(name), target) != target:
+    own = _by_canonical_name(extra)
+    built_in = {canonical(name): (name, tag) for name, tag in BUILT_IN_ALIASES.items()}
+    steps = {key: target for key, (_, target) in {**built_in, **own}.items()}
+    ends = {key: _end_of_chain(key, steps) for key in steps}
+    for key, (name, tag) in built_in.items():
+        if key not in own and canonical(tag) in own:
             raise ValueError(
-                f"{with_tag(name)!r} stands for two models, {spelled_out[with_tag(name)]!r} and {target!r}"
+                f"{own[canonical(tag)][0]!r} is the real tag that the built-in alias {name!r} stands for; "
+                "it cannot stand for another model too"
             )
-    steps = {**BUILT_IN_ALIASES, **spelled_out}
-    return {name: _end_of_chain(name, steps) for name in steps}
+    return ends
 
 
-def with_tag(name: str) -> str:
-    """The name with `:latest` where it has no tag, as Ollama reads it."""
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+def canonical(name: str) -> str:
+    """The name in full and without its scheme: `tiny` is `registry.ollama.ai/library/tiny:latest`.
+
+    Folded, because Ollama compares names without regard to case.
+    """
+    *path, last = (name.partition("://")[2] or name).split("/")
+    model, _, tag = last.partition(":")
+    namespace = path[-1] if path else _DEFAULT_NAMESPACE
+    host = "/".join(path[:-1]) or _DEFAULT_HOST
+    return f"{host}/{namespace}/{model}:{tag or _DEFAULT_TAG}".casefold()
 
 
-def _end_of_chain(name: str, steps: Mapping[str, str]) -> str:
-    seen = [name]
-    target = steps[name]
-    while with_tag(target) in steps:
-        if with_tag(target) in seen:
-            raise ValueError(f"the aliases go in a circle: {' -> '.join((*seen, target))}")
-        seen.append(with_tag(target))
-        target = steps[with_tag(target)]
+def _by_canonical_name(aliases: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Each alias as it was written, with its target."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, target in aliases.items():
+        first, other = found.setdefault(canonical(name), (name, target))
+        if canonical(other) != canonical(target):
+            spelled = repr(name) if name == first else f"{first!r}, which is {name!r} too,"
+            raise ValueError(f"{spelled} stands for two models, {other!r} and {target!r}")
+    return found
+
+
+def _end_of_chain(key: str, steps: Mapping[str, str]) -> str:
+    seen, shown = [key], [_shortened(key)]
+    target = steps[key]
+    while canonical(target) in steps:
+        shown.append(target)
+        if canonical(target) in seen:
+            raise ValueError(f"the aliases go in a circle: {' -> '.join(shown)}")
+        seen.append(canonical(target))
+        target = steps[canonical(target)]
     return target
+
+
+def _shortened(key: str) -> str:
+    """A canonical name as people write it."""
+    return key.removeprefix(f"{_DEFAULT_HOST}/").removeprefix(f"{_DEFAULT_NAMESPACE}/")
 
 
 def _checked(name: str) -> str:

@@ -7,11 +7,18 @@ process has no `--model`.
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import time
+from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.supervision.process_stat import stat_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_BLOB: Final = re.compile(rb".*/sha256-([0-9a-f]{64})")
 
 
 def kill_runners(engine_pid: int, *, bound_s: float) -> int:
@@ -45,6 +52,22 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def runner_blobs(engine_pid: int) -> Mapping[int, str]:
+    """Pid and weights, `sha256:<64 hex>`, of every runner below the engine, from the spawn on: also while it loads.
+
+    A runner of a split model names another file and is not among them. Blocks while `/proc` does, for the argv is
+    read through a lock that a driver may hold: call it in a thread.
+    """
+    found = {}
+    for pid in descendants(engine_pid):
+        argv = _argv(pid)
+        if b"--model" in argv[:-1]:
+            blob = _BLOB.fullmatch(argv[argv.index(b"--model") + 1])
+            if blob:
+                found[pid] = f"sha256:{blob[1].decode()}"
+    return found
+
+
 def living_names(pid: int) -> dict[int, str]:
     """Pid and program (15 letters at most) of what lives below `pid`; what has begun to exit is left out."""
     below = ((child, stat_of(child)) for child in descendants(pid))
@@ -63,11 +86,16 @@ def _children(pid: int) -> list[int]:
 
 
 def _is_runner(pid: int) -> bool:
+    return b"--model" in _argv(pid)
+
+
+def _argv(pid: int) -> list[bytes]:
+    """Its arguments; none of a process that is gone, or that has begun to exit and only waits to be reaped."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return b"--model" in file.read().split(b"\0")
+            return file.read().split(b"\0")
     except OSError:
-        return False
+        return []
 
 
 def _kill(pidfd: int) -> bool:

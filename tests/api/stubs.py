@@ -7,18 +7,25 @@ import socket
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arasul_supervisor.api.compose import build_resources
 from arasul_supervisor.api.server import serve
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.logs.ring import LogPage
+from arasul_supervisor.model_store.reader import StoreReader
 from arasul_supervisor.ollama.aliases import Aliases
 from arasul_supervisor.ollama.catalogue import Catalogue
+from arasul_supervisor.ollama.checks.jobs import CheckJobs
+from arasul_supervisor.ollama.checks.repairing import Repairing
 from arasul_supervisor.ollama.client import OllamaClient
 from arasul_supervisor.ollama.pulls.jobs import PullJobs
+from arasul_supervisor.ollama.pulls.journal import PullJournal
+from arasul_supervisor.ollama.pulls.registry import Registry
 from arasul_supervisor.ollama.residency import Residency
 from arasul_supervisor.settings import load_settings
+from arasul_supervisor.supervision.runners import runner_blobs
 from arasul_supervisor.supervision.snapshot import Snapshot, State, Wanted
 from arasul_supervisor.telemetry.gpu_check import GpuCheck
 from arasul_supervisor.telemetry.history import History
@@ -26,7 +33,6 @@ from tests.api.raw import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
-    from pathlib import Path
 
     from arasul_supervisor.logs.meaning.finding import Finding
 
@@ -91,6 +97,11 @@ class StubEngine:
     async def kill_runners(self) -> int:
         self.asked.append("kill_runners")
         return self.runners_killed
+
+    async def runner_blobs(self) -> Mapping[int, str]:
+        """Of the real tree, where the test gave the pid of one."""
+        pid = self.snapshot.pid
+        return await asyncio.to_thread(runner_blobs, pid) if pid is not None else {}
 
 
 @dataclass
@@ -170,6 +181,7 @@ async def api_under_test(
     engine_port: int,
     *,
     env: Mapping[str, str] | None = None,
+    state: Path | None = None,
     store: Path | None = None,
     snapshot: Snapshot = UP,
 ) -> AsyncIterator[ApiUnderTest]:
@@ -178,11 +190,13 @@ async def api_under_test(
     settings = await asyncio.to_thread(load_settings, environ)  # it looks at files
     clock, engine, engine_log, log = SystemClock(), StubEngine(snapshot), StubEngineLog(), StubLog()
     client = OllamaClient(settings.engine_url, clock)
-    catalogue = Catalogue(client, clock)
+    reader, registry, aliases = StoreReader(store), Registry(clock), Aliases({})
+    catalogue = Catalogue(client, clock, store=reader)
     residency = Residency(
         client,
         clock,
         end_runners=engine.kill_runners,
+        runner_blobs=engine.runner_blobs,
         catalogue=catalogue,
         keep_alive_s=settings.keep_alive_s,
     )
@@ -193,12 +207,17 @@ async def api_under_test(
     pulls = PullJobs(
         client,
         catalogue,
-        aliases=Aliases({}),
+        registry=registry,
+        store=reader,
+        journal=PullJournal((state or Path("/nonexistent")) / "pulls.json", log),
+        aliases=aliases,
         clock=clock,
         wait_ready=ready,
         concurrency=2,
         after_change=catalogue.invalidate,
     )
+    repairing = Repairing(reader, pulls=pulls, residency=residency, registry=registry, aliases=aliases)
+    checks = CheckJobs(reader, repairing, clock=clock)
     sampler = StubSampler()
     # The stubs have the shape of what they stand for; the real classes have no common protocol.
     parts: dict[str, Any] = {
@@ -213,9 +232,10 @@ async def api_under_test(
         catalogue=catalogue,
         residency=residency,
         pulls=pulls,
+        checks=checks,
         client=client,
         clock=clock,
-        store=store,
+        store=reader,
         **parts,
     )
     sock = socket.create_server(("127.0.0.1", 0))
@@ -224,7 +244,10 @@ async def api_under_test(
         yield ApiUnderTest(sock.getsockname()[1], engine, engine_log, log, catalogue, pulls, sampler)
     finally:
         await runner.cleanup()
+        await checks.close()
         await pulls.close()
         await residency.close()
         await catalogue.close()
+        await registry.close()
+        await reader.close()
         await client.close()

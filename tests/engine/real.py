@@ -28,6 +28,7 @@ class BareEngine:
     pid: int
     port: int
     log: Path
+    store: Path
 
     def request(
         self, method: str, path: str, body: Mapping[str, object] | None = None, *, timeout_s: float = 60
@@ -77,7 +78,7 @@ def bare_engine(tmp_path: Path, engine_binary: Path, tiny_model_store: Path) -> 
         server = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
-    engine = BareEngine(server.pid, port, log)
+    engine = BareEngine(server.pid, port, log, tiny_model_store)
     try:
         wait_until(lambda: _answers(engine), limit_s=60, what="the bare engine answers")
         yield engine

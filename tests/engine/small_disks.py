@@ -1,9 +1,14 @@
-"""Disks that a test may fill, and such as cannot punch holes: mounted for it, gone after it. They need root."""
+"""Disks that a test may fill, grow or make read-only, and such as cannot punch holes: mounted for it, gone after it.
+
+They need root.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +19,48 @@ from tests.engine.processes import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class SmallDisk:
+    """A tmpfs."""
+
+    folder: Path
+
+    @property
+    def free_bytes(self) -> int:
+        """Room that is left."""
+        seen = os.statvfs(self.folder)
+        return seen.f_bavail * seen.f_frsize
+
+    def grow_to(self, mib: int) -> None:
+        """Make it that large."""
+        self._remount(f"size={mib}m")
+
+    def make_read_only(self) -> None:
+        """Refuse every write; no file on it may be open for one."""
+        self._remount("ro")
+
+    def fill(self) -> Path:
+        """Another writer takes all room; its file, which gives the room back when it goes."""
+        hog = self.folder / "hog"
+        with hog.open("ab") as file:
+            while self.free_bytes:
+                with suppress(OSError):  # somebody else wrote meanwhile
+                    os.posix_fallocate(file.fileno(), file.tell(), self.free_bytes)
+                    file.seek(0, os.SEEK_END)
+        return hog
+
+    def _remount(self, option: str) -> None:
+        done = _run("mount", "-o", f"remount,{option}", str(self.folder))
+        assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def small_disk_of(folder: Path, *, mib: int) -> Iterator[SmallDisk]:
+    """A disk of that size on a folder that is not there yet; the test is skipped where none can be mounted."""
+    with _mounted(folder, "tmpfs", f"size={mib}m", untested="FULL DISK") as disk:
+        yield SmallDisk(disk)
 
 
 @pytest.fixture

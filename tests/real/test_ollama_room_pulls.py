@@ -6,105 +6,34 @@ import asyncio
 import os
 import signal
 import subprocess
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.errors import EngineDown, ModelNotFound, PullNotFound, RegistryError
-from arasul_supervisor.ollama.aliases import Aliases
-from arasul_supervisor.ollama.catalogue import Catalogue
-from arasul_supervisor.ollama.client import OllamaClient
-from arasul_supervisor.ollama.pulls.failures import RetryPolicy
-from arasul_supervisor.ollama.pulls.job import PullState
-from arasul_supervisor.ollama.pulls.jobs import PullJobs
-from arasul_supervisor.ollama.pulls.run import PullLimits
+from arasul_supervisor.ollama.job_view import JobState
+from arasul_supervisor.ollama.pulls.stall import PullLimits
 from tests.engine.store import blob_path, digest_of
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import Iterator
 
-    from arasul_supervisor.ollama.pulls.job import PullJob
     from tests.engine.real import BareEngine
     from tests.engine.registry import Registry
 
-QUICK = PullLimits(retry=RetryPolicy(base_s=0.05, cap_s=0.2), after_pause_s=0.1)
-BLOB = bytes(range(256)) * 4096 * 3  # 3 MiB; no GGUF, but a pull does not look inside
-SLOWLY = 1024 * 1024.0  # bytes per second: 3 s for the blob
-
-
-@dataclass(slots=True)
-class Pulls:
-    client: OllamaClient
-    catalogue: Catalogue
-    jobs: PullJobs
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    n_changes: int = 0
-
-
-@asynccontextmanager
-async def pulls_of(
-    engine: BareEngine,
-    *,
-    aliases: Mapping[str, str] | None = None,
-    concurrency: int = 2,
-    limits: PullLimits = QUICK,
-) -> AsyncIterator[Pulls]:
-    clock = SystemClock()
-    client = OllamaClient(f"http://127.0.0.1:{engine.port}", clock)
-    catalogue = Catalogue(client, clock)
-
-    async def wait_ready() -> None:
-        await pulls.ready.wait()
-
-    def note_change() -> None:
-        pulls.n_changes += 1
-
-    jobs = PullJobs(
-        client,
-        catalogue,
-        aliases=Aliases(aliases or {}),
-        clock=clock,
-        wait_ready=wait_ready,
-        concurrency=concurrency,
-        after_change=note_change,
-        limits=limits,
-    )
-    pulls = Pulls(client, catalogue, jobs)
-    pulls.ready.set()
-    try:
-        yield pulls
-    finally:
-        await jobs.close()
-        await catalogue.close()
-        await client.close()
-
-
-async def lines_of(pulls: Pulls, job: PullJob) -> list[Mapping[str, object]]:
-    return [line async for line in pulls.jobs.watch(job.id)]
-
-
-async def first_bytes(pulls: Pulls, job: PullJob) -> None:
-    """Returns when the job has shown some bytes."""
-    async with asyncio_timeout(20):
-        async for line in pulls.jobs.watch(job.id):
-            if line.get("completed"):
-                return
-
-
-@asynccontextmanager
-async def asyncio_timeout(limit_s: float) -> AsyncIterator[None]:
-    task = asyncio.current_task()
-    assert task is not None
-    timer = asyncio.get_running_loop().call_later(limit_s, task.cancel)
-    try:
-        yield
-    finally:
-        timer.cancel()
+from tests.engine.pull_ground import (
+    BLOB,
+    QUICK,
+    SLOWLY,
+    asyncio_timeout,
+    first_bytes,
+    lines_of,
+    pulls_of,
+    watch,
+)
 
 
 async def test_a_pull_shows_its_steps_and_ends_with_success(
@@ -190,14 +119,14 @@ async def test_pulls_beyond_the_limit_queue_in_their_order(
         jobs = [pulls.jobs.begin(name, is_insecure=True) for name in names]
         await first_bytes(pulls, jobs[0])
         states = [job.state.value for job in jobs]
-        first_line = await anext(pulls.jobs.watch(jobs[2].id))
+        first_line = await anext(watch(jobs[2]))
         dropped = await pulls.jobs.cancel(jobs[1].id)
         registry.switches.bytes_per_s = 0
         last = await asyncio.wait_for(jobs[2].ended(), 20)
         listed = pulls.jobs.jobs()
 
     assert states == ["running", "queued", "queued"]
-    assert first_line == {"status": "queued"}
+    assert first_line["status"] == "queued"
     assert (dropped.state.value, last.state) == ("cancelled", "done")
     assert list(listed) == jobs[::-1]
 
@@ -282,8 +211,8 @@ async def test_a_registry_that_stays_broken_is_given_up_after_three_attempts(
 async def test_a_silent_registry_is_asked_again(bare_engine: BareEngine, registry: Registry) -> None:
     name = registry.put_bytes("new", BLOB)
     registry.switches.silent_on = frozenset({"manifest"})
-    registry.switches.faults_left = 1
-    limits = PullLimits(retry=QUICK.retry, stall_s=0.5)
+    registry.switches.faults_left = 2  # our own look at the manifest meets the first
+    limits = PullLimits(retry=QUICK.retry, stall_s=0.5, look_s=0.2)
     async with pulls_of(bare_engine, limits=limits) as pulls:
         job = pulls.jobs.begin(name, is_insecure=True)
         lines = await lines_of(pulls, job)
@@ -303,17 +232,17 @@ async def test_a_pull_survives_the_death_of_the_engine(bare_engine: BareEngine, 
         pulls.ready.clear()
         os.kill(bare_engine.pid, signal.SIGKILL)
         async with asyncio_timeout(20):
-            async for line in pulls.jobs.watch(job.id):
-                if line.get("status") == "resuming":
+            async for line in watch(job):
+                if line.get("status") == "waiting to retry":
                     break
         waiting = job.view()
         await pulls.jobs.close()
 
     assert (waiting.state, waiting.speed_bytes_per_s) == ("retrying", None)
     assert waiting.error is not None and "closed the connection" in waiting.error
-    assert job.state is PullState.CANCELLED
-    assert isinstance(job.failure, EngineDown)
-    assert (await watcher)[-1]["error"] == job.failure.sentence
+    assert job.is_active  # the daemon's next life takes it up
+    assert isinstance(job.setback, EngineDown)
+    assert (await watcher)[-1]["error"] == job.setback.sentence
 
 
 async def test_a_pause_closes_the_stream_and_the_pull_goes_on_by_itself(
@@ -396,14 +325,12 @@ async def test_pulls_cancelled_at_any_moment_leave_nothing_behind(
         registry.switches.bytes_per_s = 0
         view = await asyncio.wait_for(pulls.jobs.begin(name, is_insecure=True).ended(), 20)
 
-    assert states == {PullState.CANCELLED}
+    assert states == {JobState.CANCELLED}
     assert view.state == "done"
 
 
 async def test_an_unknown_id_is_told_at_the_call(bare_engine: BareEngine) -> None:
     async with pulls_of(bare_engine) as pulls:
-        with pytest.raises(PullNotFound):
-            pulls.jobs.watch("nope")
         with pytest.raises(PullNotFound):
             await pulls.jobs.cancel("nope")
 
@@ -419,4 +346,4 @@ async def test_a_late_watcher_of_an_ended_pull_gets_its_last_line(
         lines = await lines_of(pulls, job)
 
     assert lines == [{"status": "success"}]
-    assert again.state is PullState.DONE
+    assert again.state is JobState.DONE

@@ -46,7 +46,7 @@ import os, sys
 failed = []
 names = sys.argv[1:]
 while names:
-    batch, names = names[:4], names[4:]
+    batch, names = names[:8], names[8:]
     pids = {}
     for name in batch:
         pid = os.fork()
@@ -111,6 +111,7 @@ def test_no_module_needs_itself() -> None:
     assert set(order) >= set(modules())
 
 
+@pytest.mark.timeout(60)  # some 200 interpreters
 def test_each_module_imports_alone_in_a_fresh_interpreter() -> None:
     done = _python(IMPORT_EACH_ALONE, *modules())
 
@@ -195,5 +196,5 @@ def _python(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     command = [sys.executable, "-W", "error", "-c", program, *arguments]
     return subprocess.run(
-        command, cwd=FOLDER.parent, env=environment, capture_output=True, text=True, timeout=20, check=False
+        command, cwd=FOLDER.parent, env=environment, capture_output=True, text=True, timeout=50, check=False
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from arasul_supervisor.errors import BadInput, DiskFull, EngineRefused, ModelNotFound
@@ -64,8 +66,53 @@ def test_an_installed_model_has_its_digest_with_the_algorithm_and_null_for_what_
             family="llama",
             parameter_size="111K",
             quantization=None,
+            capabilities=("completion",),
         )
     ]
+
+
+def listed(details: dict[str, object], **more: object) -> InstalledModel:
+    """How a line of `/api/tags` is read; lines as 0.34.4 gave them, shortened."""
+    tag = {"name": "m:latest", "size": 1, "digest": "ab", "details": details, **more}
+    (model,) = installed_models(json.dumps({"models": [tag]}).encode())
+    return model
+
+
+def test_a_gguf_has_its_lengths_and_capabilities() -> None:
+    details = {"format": "gguf", "families": ["llama"], "context_length": 2048, "embedding_length": 64}
+    model = listed(details, capabilities=["completion", "tools"])
+
+    assert (model.format, model.families, model.capabilities) == ("gguf", ("llama",), ("completion", "tools"))
+    assert (model.context_length, model.embedding_length) == (2048, 64)
+
+
+def test_a_model_of_safetensors_says_its_format() -> None:
+    assert listed({"format": "safetensors", "family": "qwen3"}).format == "safetensors"
+
+
+def test_a_model_in_the_cloud_says_where_and_has_no_format() -> None:
+    details: dict[str, object] = {
+        "format": "",
+        "family": "gptoss",
+        "families": ["gptoss"],
+        "context_length": 131072,
+    }
+    model = listed(details, remote_model="gpt-oss:20b", remote_host="https://ollama.com:443")
+
+    assert (model.remote_model, model.remote_host) == ("gpt-oss:20b", "https://ollama.com:443")
+    assert (model.format, model.context_length) == (None, 131072)
+
+
+def test_a_model_for_embeddings_and_one_that_sees_are_told_by_their_capabilities() -> None:
+    assert listed({}, capabilities=["embedding"]).capabilities == ("embedding",)
+    assert listed({}, capabilities=["completion", "vision"]).capabilities == ("completion", "vision")
+
+
+def test_an_older_ollama_tells_no_capabilities_and_none_are_made_up() -> None:
+    model = listed({"format": "gguf", "family": "mllama", "families": ["mllama"], "parent_model": ""})
+
+    assert (model.families, model.capabilities, model.context_length) == (("mllama",), None, None)
+    assert model.parent is None
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, cast
 
 import pytest
+import pytest_asyncio
 
 from arasul_supervisor.errors import EngineDown, EngineSilent
-from arasul_supervisor.ollama.catalogue import Catalogue
+from arasul_supervisor.model_store.reader import StoreReader
+from arasul_supervisor.ollama.catalogue import Catalogue, CatalogueView, OnDisk
 from arasul_supervisor.ollama.models import InstalledModel
+from tests.engine.store import blob_path, install_model, manifest_path
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
     from arasul_supervisor.ollama.client import OllamaClient
 
 TINY = InstalledModel("tiny:latest", 1, "", "sha256:ab")
@@ -164,3 +171,109 @@ async def test_closing_ends_the_call_and_tells_its_askers(catalogue: Catalogue, 
 
     with pytest.raises(EngineDown):
         await asker
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store with one model of a thousand bytes, and its configuration."""
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"x" * 1000)
+    install_model(tmp_path / "store", "tiny", weights)
+    return tmp_path / "store"
+
+
+@pytest_asyncio.fixture
+async def reader(store: Path) -> AsyncIterator[StoreReader]:
+    reader = StoreReader(store)
+    yield reader
+    await reader.close()
+
+
+@pytest.fixture
+def with_store(ollama: Ollama, clock: HandClock, reader: StoreReader) -> Catalogue:
+    return Catalogue(
+        cast("OllamaClient", ollama), clock, store=reader
+    )  # the double has the call that is used
+
+
+async def test_what_a_model_takes_on_disk_is_known_by_any_spelling_of_its_name(
+    with_store: Catalogue, ollama: Ollama
+) -> None:
+    asker = asyncio.create_task(with_store.models(timeout_s=3))
+    await ollama.asked(1)
+    ollama.calls[0].set_result([TINY])
+    view = await asker
+
+    usage = view.usage("registry.ollama.ai/library/Tiny")
+    assert usage is not None
+    assert (usage.own_bytes > 1000, usage.shared_bytes) == (True, 0)
+    assert view.broken == ()
+
+
+async def test_a_broken_model_is_named_beside_those_that_ollama_lists(
+    with_store: Catalogue, ollama: Ollama, store: Path
+) -> None:
+    await asyncio.to_thread(manifest_path(store, "tiny").write_bytes, b"")
+    asker = asyncio.create_task(with_store.models(timeout_s=3))
+    await ollama.asked(1)
+    ollama.calls[0].set_result([])
+    view = await asker
+
+    assert [broken.name for broken in view.broken] == ["tiny:latest"]
+
+
+async def test_a_store_that_cannot_be_read_makes_no_answer_fail(
+    with_store: Catalogue, ollama: Ollama, store: Path
+) -> None:
+    await asyncio.to_thread(_make_unreadable, store)
+    asker = asyncio.create_task(with_store.models(timeout_s=3))
+    await ollama.asked(1)
+    ollama.calls[0].set_result([TINY])
+    view = await asker
+
+    assert (view.models, view.usage("tiny"), view.broken) == ((TINY,), None, ())
+
+
+async def test_a_store_that_hangs_makes_no_answer_late(
+    with_store: Catalogue, ollama: Ollama, reader: StoreReader
+) -> None:
+    may_go_on = threading.Event()
+    hanging = asyncio.create_task(reader.call(lambda _: may_go_on.wait(10)))
+    asker = asyncio.create_task(with_store.models(timeout_s=0.4))
+    await ollama.asked(1)
+    ollama.calls[0].set_result([TINY])
+    view = await asker
+    may_go_on.set()
+    await hanging
+
+    assert (view.models, view.on_disk) == ((TINY,), None)
+
+
+async def test_an_answer_that_fails_leaves_no_look_at_the_store_behind(
+    with_store: Catalogue, ollama: Ollama
+) -> None:
+    asker = asyncio.create_task(with_store.models(timeout_s=3))
+    await ollama.asked(1)
+    ollama.calls[0].set_exception(EngineDown())
+
+    with pytest.raises(EngineDown):
+        await asker  # that no task is left is looked at after every test
+
+
+def test_a_view_without_a_store_knows_nothing_of_the_disk() -> None:
+    view = CatalogueView((TINY,), 0.0, is_cached=False)
+
+    assert (view.usage("tiny"), view.broken) == (None, ())
+
+
+def test_a_view_finds_a_model_by_any_spelling_of_its_name() -> None:
+    view = CatalogueView((TINY,), 0.0, is_cached=False, on_disk=OnDisk({}, ()))
+
+    assert (view.model("library/TINY"), view.model("other")) == (TINY, None)
+
+
+def _make_unreadable(store: Path) -> None:
+    """As root, too: a file where the folder of the blobs should be."""
+    folder = blob_path(store, "sha256:").parent
+    folder.rename(store / "elsewhere")
+    folder.touch()

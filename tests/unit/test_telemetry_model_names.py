@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,15 +15,10 @@ from arasul_supervisor.telemetry import store_watch
 from arasul_supervisor.telemetry.model_names import (
     ModelNames,
     are_names_due,
-    model_blobs,
     read_model_names,
-    shown_name,
 )
 from arasul_supervisor.telemetry.store_watch import StoreWatch
 from tests.engine.telemetry_ground import Diary, HandClock
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BLOB, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 KIND = "application/vnd.ollama.image.model"
@@ -30,38 +26,22 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.just(KIND) | st.just(BLOB),
     lambda inner: (
         st.lists(inner)
-        | st.dictionaries(st.sampled_from(["layers", "mediaType", "digest"]) | st.text(), inner)
+        | st.dictionaries(st.sampled_from(["layers", "mediaType", "digest", "size"]) | st.text(), inner)
     ),
     max_leaves=20,
 )
 
 
-def manifest(*digests: str) -> str:
-    other = {"mediaType": "application/vnd.ollama.image.params", "digest": OTHER, "size": 1}
-    return json.dumps(
-        {"layers": [*({"mediaType": KIND, "digest": one, "size": 1} for one in digests), other]}
-    )
+def manifest(*digests: str) -> bytes:
+    other = {"mediaType": "application/vnd.ollama.image.params", "digest": "sha256:" + "c" * 64, "size": 1}
+    layers = [*({"mediaType": KIND, "digest": one, "size": 1} for one in digests), other]
+    return json.dumps({"layers": layers}).encode()
 
 
-def install(store: Path, path: str, text: str) -> None:
+def install(store: Path, path: str, content: bytes) -> None:
     file = store / "manifests" / path
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-
-
-@pytest.mark.parametrize(
-    ("parts", "name"),
-    [
-        (("registry.ollama.ai", "library", "tiny", "latest"), "tiny:latest"),
-        (("registry.ollama.ai", "mike", "tiny", "q8"), "mike/tiny:q8"),
-        (("hf.co", "unsloth", "Qwen3-GGUF", "Q4_K_M"), "hf.co/unsloth/Qwen3-GGUF:Q4_K_M"),
-        (("127.0.0.1:5000", "library", "tiny", "latest"), "127.0.0.1:5000/library/tiny:latest"),
-        (("Registry.Ollama.AI", "Library", "Tiny", "latest"), "Tiny:latest"),
-    ],
-    ids=["library", "namespace", "hugging face", "a registry of one's own", "case"],
-)
-def test_names_are_shown_as_ollama_lists_them(parts: tuple[str, str, str, str], name: str) -> None:
-    assert shown_name(parts) == name
+    file.write_bytes(content)
 
 
 def test_all_names_of_a_shared_blob_are_told_in_their_order(tmp_path: Path) -> None:
@@ -102,13 +82,18 @@ def test_a_file_name_that_is_no_text_can_still_be_shown(tmp_path: Path) -> None:
     assert read_model_names(tmp_path, {BLOB}, mono=1.0).by_blob == {BLOB: ("t�:latest",)}
 
 
-@given(st.text() | JSON.map(json.dumps))
-def test_any_text_in_a_manifest_gives_digests_or_nothing(text: str) -> None:
-    assert set(model_blobs(text)) <= {BLOB}
+@given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_in_a_manifest_give_digests_or_nothing(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        install(Path(folder), "registry.ollama.ai/library/tiny/latest", content)
+
+        assert set(read_model_names(Path(folder), {BLOB}, mono=1.0).by_blob) <= {BLOB}
 
 
-def test_a_manifest_that_is_nested_without_end_is_broken() -> None:
-    assert model_blobs("[" * 100_000) == ()
+def test_a_manifest_that_is_nested_without_end_is_broken(tmp_path: Path) -> None:
+    install(tmp_path, "registry.ollama.ai/library/tiny/latest", b"[" * 100_000)
+
+    assert read_model_names(tmp_path, {BLOB}, mono=1.0).by_blob == {}
 
 
 @pytest.mark.parametrize(

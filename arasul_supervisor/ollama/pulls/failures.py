@@ -23,46 +23,91 @@ class RegistryTrouble(RegistryError):
     """The model registry failed in a way that may pass."""
 
 
+class DigestMismatch(RegistryTrouble):
+    """What came is not what the manifest names; Ollama threw it away, the next attempt begins that layer anew."""
+
+
+class DamagedPart(RegistryTrouble):
+    """Ollama cannot read its note of an unfinished part, or was sent half a manifest (facts/ollama.md §7 row 17)."""
+
+
+class TooManyRequests(RegistryTrouble):
+    """The registry has had too many requests from here."""
+
+
 class PullPaused(EngineDown):
     """The engine is about to be stopped; the pull goes on when it is ready again."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a pull is taken up again.
+    """How long a pull is taken up again; each wait doubles from `base_s` to `cap_s`.
 
-    `attempts` counts attempts in a row that brought less than `fruitful_bytes` new bytes; `first_attempts` is
-    the same while no byte has come at all and the registry is to blame, so that a wrong host is told soon.
+    A line that is away for minutes must not cost a download of hours, a name that never was one must be told soon:
+    `patience_s` counts without a new byte, for a pull that has had some; `first_patience_s` before the first, from
+    one of `WELL_KNOWN` registries; `first_attempts` before the first, from any other. `engine_attempts` in a row that
+    brought nothing end a pull over which the engine fails; `mismatch_attempts` one whose bytes are wrong each time.
     """
 
-    attempts: int = 8
-    first_attempts: int = 3
     base_s: float = 1.0
     cap_s: float = 30.0
-    fruitful_bytes: int = 1024 * 1024
+    patience_s: float = 3600.0
+    first_patience_s: float = 600.0
+    first_attempts: int = 3
+    engine_attempts: int = 8
+    mismatch_attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Setbacks:
+    """What a pull has been through when an attempt has just failed.
+
+    `n_fruitless`: attempts in a row that brought no new byte, this one included; 0 after one that did.
+    `fruitless_s`: how long that has been so, without the time in which the engine was not up. `has_bytes`: any
+    attempt has had some. `n_mismatches`: attempts, of all, that ended in a digest mismatch.
+    """
+
+    n_fruitless: int = 0
+    fruitless_s: float = 0.0
+    has_bytes: bool = False
+    n_mismatches: int = 0
+
+
+WELL_KNOWN: Final = frozenset({"registry.ollama.ai", "ollama.com", "hf.co", "huggingface.co"})
 
 
 def wait_before_attempt(
-    error: ArasulError, n_fruitless: int, policy: RetryPolicy, *, bytes_seen: int
+    error: ArasulError, setbacks: Setbacks, policy: RetryPolicy, *, host: str
 ) -> float | None:
     """Seconds until the next attempt, min(cap, base · 2^(n−1)); None when the pull has failed.
 
-    :param n_fruitless: attempts in a row that brought nothing new, this one included; 0 after one that did
-    :param bytes_seen: the most bytes that any attempt of this pull has had
+    :param host: the registry, as in `canonical(name)`
     """
     if isinstance(error, PullPaused):
         return 0.0
-    if not isinstance(error, (RegistryTrouble, EngineDown, EngineSilent, EngineRefused)):
+    if not _may_pass(error, setbacks, policy, host):
         return None
-    is_first_contact = bytes_seen == 0 and isinstance(error, RegistryError)
-    if n_fruitless >= (policy.first_attempts if is_first_contact else policy.attempts):
-        return None
-    return float(min(policy.cap_s, policy.base_s * 2 ** max(0, n_fruitless - 1)))
+    return float(min(policy.cap_s, policy.base_s * 2 ** min(30, max(0, setbacks.n_fruitless - 1))))
+
+
+def _may_pass(error: ArasulError, setbacks: Setbacks, policy: RetryPolicy, host: str) -> bool:
+    if isinstance(error, DigestMismatch):
+        return setbacks.n_mismatches < policy.mismatch_attempts
+    if isinstance(error, (EngineDown, EngineSilent, EngineRefused)):
+        return setbacks.n_fruitless < policy.engine_attempts
+    if not isinstance(error, RegistryTrouble):
+        return False
+    if setbacks.has_bytes:
+        return setbacks.fruitless_s < policy.patience_s
+    if host in WELL_KNOWN:
+        return setbacks.fruitless_s < policy.first_patience_s
+    return setbacks.n_fruitless < policy.first_attempts
 
 
 # pull model manifest: 403: {"errors":[…]}
 _MANIFEST_STATUS: Final = re.compile(r"pull model manifest: (?P<status>4\d\d)\b")
 _PASSING_STATUSES: Final = frozenset({"408", "425", "429"})
+_TOO_MANY: Final = re.compile(r"\b429\b")
 _DAMAGED_PART: Final = frozenset({"EOF", "unexpected EOF", "unexpected end of JSON input"})
 
 
@@ -76,9 +121,16 @@ def pull_error(text: str, name: str) -> ArasulError:
     if "invalid model name" in text:
         return BadInput("Invalid model name format")
     if is_disk_full(text):
-        return DiskFull(
-            said, hint="Free space on the disk that holds the models and pull again; it goes on from here."
+        return DiskFull(said)
+    if "digest mismatch" in text:
+        return DigestMismatch(said, hint="Something on the way to the registry alters what it sends.")
+    if text.strip() in _DAMAGED_PART:
+        return DamagedPart(
+            said,
+            hint="What an interrupted download left may be damaged; DELETE its pull with ?purge=true and pull again.",
         )
+    if _TOO_MANY.search(text):
+        return TooManyRequests(said)
     final_hint = _hint_when_final(text)
     if final_hint is not None:
         return RegistryError(said, hint=final_hint)
@@ -93,8 +145,12 @@ def _hint_when_final(text: str) -> str | None:
         return "This registry does not serve layers the way Ollama asks for them."
     if "requires a newer version of Ollama" in text:
         return "Update Ollama."
-    if "unauthorized" in text or "access denied" in text:
+    if (
+        "unauthorized" in text or "access denied" in text or "realm host" in text
+    ):  # a login that Ollama cannot do
         return "The model does not exist or needs an account."
+    if "certificate" in text and "x509" in text:
+        return "The registry's certificate is not trusted here; mend its chain or this box's CA certificates."
     manifest = _MANIFEST_STATUS.search(text)
     if manifest is not None and manifest["status"] not in _PASSING_STATUSES:
         return "Check name and tag."
@@ -102,8 +158,6 @@ def _hint_when_final(text: str) -> str | None:
 
 
 def _hint_when_passing(text: str) -> str | None:
-    if text.strip() in _DAMAGED_PART:
-        return "A part file of the download is damaged; cancel it with ?purge=true and pull again."
     if "no such host" in text or "dial tcp" in text:
         return "Check the network and the name of the registry."
     return None

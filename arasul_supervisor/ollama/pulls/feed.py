@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
-    from arasul_supervisor.ollama.pulls.lines import PullLine
-
 MAX_PENDING: Final = 128
 
 
@@ -21,12 +19,8 @@ class PullFeed:
         self._last: Mapping[str, object] | None = None
         self._something_new = asyncio.Event()
 
-    def push(self, line: PullLine) -> None:
-        """A step of the pull; never waits."""
-        self.push_raw(line.digest or line.status, line.as_json())
-
-    def push_raw(self, key: str, line: Mapping[str, object]) -> None:
-        """A line that replaces an unread one of the same key."""
+    def push(self, key: str, line: Mapping[str, object]) -> None:
+        """A line that replaces an unread one of the same key; never waits."""
         if self._last is not None:
             return
         self._pending.pop(key, None)

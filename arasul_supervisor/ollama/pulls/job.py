@@ -3,78 +3,103 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.ollama.job_view import ENDED, JobState, JobView
 from arasul_supervisor.ollama.names import same_model
 from arasul_supervisor.ollama.pulls.feed import PullFeed
 from arasul_supervisor.ollama.pulls.lines import SUCCESS, PullLine
 from arasul_supervisor.ollama.pulls.progress import PullProgress
+from arasul_supervisor.ollama.pulls.told import error_line, resuming_line, retry_line, with_figures
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.errors import ArasulError
+    from arasul_supervisor.model_store.parts import LayerOnDisk
 
-
-class PullState(str, Enum):
-    """The words of CONTRACT §4."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    RETRYING = "retrying"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-ENDED: Final = frozenset({PullState.DONE, PullState.FAILED, PullState.CANCELLED})
+KIND: Final = "pull"
 
 
 @dataclass(frozen=True, slots=True)
-class PullView:
-    """A pull at one instant. Bytes are sums over the layers known so far; `_at` are epoch seconds."""
+class PullOrder:
+    """What was asked for: `model` under the asked name, by the tag `real` (the same unless it is an alias)."""
 
     id: str
     model: str
-    state: str
-    total: int | None
-    completed: int
-    speed_bytes_per_s: float | None
-    eta_s: float | None
-    attempts: int
-    error: str | None
-    started_at: float | None
-    finished_at: float | None
-    kind: str = "pull"
+    real: str
+    is_insecure: bool
+    created_at: float
+
+    @property
+    def is_alias(self) -> bool:
+        """True when the model is pulled under another name than the asked one."""
+        return self.real != self.model
+
+
+@dataclass(frozen=True, slots=True)
+class JobFigures:
+    """What an earlier life of the daemon knew of a pull, in bytes; holds until more is known."""
+
+    total: int | None = None
+    completed: int = 0
+    digests: tuple[str, ...] = ()
 
 
 class PullJob:
-    """One pull. Its run (`pull_run`) changes it; everybody else reads and watches."""
+    """One pull. Its run changes it; everybody else reads and watches.
 
-    def __init__(self, job_id: str, model: str, *, real: str, is_insecure: bool, clock: Clock) -> None:
-        self.id = job_id
-        self.model = model
-        self.real = real
-        self.is_insecure = is_insecure
+    `is_kept`: it goes on when all its clients have left. `real_was_there`: whether the tag behind an alias was
+    installed before; None until it was looked at. `needs_real`: that tag must stay until it was copied.
+    """
+
+    def __init__(
+        self,
+        order: PullOrder,
+        clock: Clock,
+        *,
+        attempts: int = 0,
+        started_at: float | None = None,
+        real_was_there: bool | None = None,
+    ) -> None:
+        self.order = order
         self.progress = PullProgress()
-        self.attempts = 0
+        self.attempts = attempts
+        self.real_was_there = real_was_there
         self.failure: ArasulError | None = None
-        self._setback: ArasulError | None = None
+        self.setback: ArasulError | None = None
+        self.is_kept = False
+        self.needs_real = order.is_alias
+        self.missing_bytes: int | None = None
+        self.free_when_parked: int | None = None
+        self.n_parked = 0
+        self.unparked = asyncio.Event()
         self._clock = clock
-        self._state = PullState.QUEUED
-        self._started_at: float | None = None
+        self._state = JobState.QUEUED
+        self._is_parked = False
+        self._before = JobFigures()
+        self._started_at = started_at
         self._finished_at: float | None = None
+        self._next_attempt_at: float | None = None
         self._layers: dict[str, PullLine] = {}
-        self._current = PullLine(PullState.QUEUED.value)
+        self._current = PullLine(JobState.QUEUED.value)
         self._feeds: set[PullFeed] = set()
-        self._has_ended = asyncio.Event()
+        self._was_told_off = asyncio.Event()
 
     @property
-    def state(self) -> PullState:
+    def id(self) -> str:
+        """The name of the job."""
+        return self.order.id
+
+    @property
+    def model(self) -> str:
+        """The asked name."""
+        return self.order.model
+
+    @property
+    def state(self) -> JobState:
         """Where the pull stands."""
         return self._state
 
@@ -83,105 +108,195 @@ class PullJob:
         """True until it is done, failed or cancelled."""
         return self._state not in ENDED
 
+    @property
+    def is_parked(self) -> bool:
+        """True while it waits for room on the disk, without a slot."""
+        return self._is_parked
+
+    @property
+    def finished_at(self) -> float | None:
+        """When it ended, in epoch seconds."""
+        return self._finished_at
+
     def concerns(self, name: str) -> bool:
         """True when that model is what it pulls, by the asked or by the real name."""
-        return same_model(name, self.model) or same_model(name, self.real)
+        return same_model(name, self.order.model) or same_model(name, self.order.real)
 
-    def view(self) -> PullView:
+    def view(self) -> JobView:
         """The pull as it is now; speed and time left while it runs, the last setback while it is retried."""
         now_mono = self._clock.mono()
-        is_running = self._state is PullState.RUNNING
-        error = self._setback if self._state is PullState.RETRYING else self.failure
-        return PullView(
-            id=self.id,
-            model=self.model,
-            state=self._state.value,
-            total=self.progress.total_bytes,
-            completed=self.progress.completed_bytes,
-            speed_bytes_per_s=self.progress.speed_bytes_per_s(now_mono) if is_running else None,
-            eta_s=self.progress.eta_s(now_mono) if is_running else None,
+        is_running = self._state is JobState.RUNNING
+        error = self.setback if self._state is JobState.RETRYING else self.failure
+        progress = self.progress
+        return JobView(
+            id=self.order.id,
+            kind=KIND,
+            model=self.order.model,
+            state=self._state,
+            created_at=self.order.created_at,
+            total=progress.total_bytes if progress.digests else self._before.total,
+            completed=progress.completed_bytes if progress.digests else self._before.completed,
+            speed_bytes_per_s=progress.speed_bytes_per_s(now_mono) if is_running else None,
+            eta_s=progress.eta_s(now_mono) if is_running else None,
             attempts=self.attempts,
+            status=self._current.status if self.is_active else None,
+            layer=progress.layer if is_running else None,
+            layer_number=progress.layer_number if is_running else None,
+            layers=progress.n_layers,
             error=error.sentence if error is not None else None,
             started_at=self._started_at,
             finished_at=self._finished_at,
+            next_attempt_at=self._next_attempt_at if self._state is JobState.RETRYING else None,
         )
 
-    async def watch(self) -> AsyncGenerator[Mapping[str, object], None]:
-        """The lines of the pull: at once where it stands, then each step, last `success` or an `error`."""
+    def subscribe(self) -> PullFeed:
+        """The lines of the pull from now on: at once where it stands, then each step, last `success` or an `error`.
+
+        To be given back to `unsubscribe`.
+        """
         feed = PullFeed()
         if self.is_active:
+            view = self.view()
             for known in (*self._layers.values(), self._current):
-                feed.push(known)
+                feed.push(known.digest or known.status, with_figures(known.as_json(), view))
         else:
             feed.end(self._last_line())
         self._feeds.add(feed)
-        try:
-            async with aclosing(feed.lines()) as lines:
-                async for line in lines:
-                    yield line
-        finally:
-            self._feeds.discard(feed)
+        return feed
 
-    async def ended(self) -> PullView:
-        """The view at its end; waits for it without a bound."""
-        await self._has_ended.wait()
+    def unsubscribe(self, feed: PullFeed) -> None:
+        """Nobody reads it any more."""
+        self._feeds.discard(feed)
+
+    async def ended(self) -> JobView:
+        """The view once whoever waits for it must be told: at its end, or when it can only go on later.
+
+        Waits without a bound.
+        """
+        if self.is_active:
+            await self._was_told_off.wait()
         return self.view()
 
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The layers, as far as they are known."""
+        return self.progress.digests or self._before.digests
+
     # What follows is for the run of this pull and its owner.
+
+    def restore(
+        self,
+        state: JobState,
+        figures: JobFigures,
+        *,
+        failure: ArasulError | None,
+        finished_at: float | None,
+    ) -> None:
+        """How an earlier life of the daemon left it; what had not ended stays queued."""
+        self._before = figures
+        if state in ENDED:
+            self._state, self.failure, self._finished_at = state, failure, finished_at
 
     def begin_attempt(self) -> None:
         """A try begins; the first line of it is said here, so that a watcher sees it at once."""
         if self._started_at is None:
             self._started_at = self._clock.wall()
-        self._state = PullState.RUNNING
+        self._state = JobState.RUNNING
+        self.needs_real = self.order.is_alias
         self.attempts += 1
-        self.note(PullLine("pulling manifest"))
+        if self.attempts == 1:
+            self.note(PullLine("pulling manifest"))
+
+    def resume(self, on_disk: Iterable[LayerOnDisk]) -> None:
+        """What the attempt begins with is known; a later attempt says it."""
+        self.progress.begin_attempt(on_disk)
+        self._layers.clear()
+        if self.attempts == 1:
+            return
+        self._current = PullLine("resuming")
+        line = resuming_line(self.setback, self.attempts, self.progress)
+        self._tell("resuming", line)
 
     def note(self, line: PullLine) -> None:
-        """A step that Ollama reported."""
+        """A step that Ollama reported; its figures never go back within an attempt."""
         if line.digest is None and line == self._current:
             return
-        self._current = line
         self.progress.note(line, self._clock.mono())
         if line.digest in self.progress.digests and line.digest is not None:
-            self._layers[line.digest] = line
-        for feed in self._feeds:
-            feed.push(line)
+            line = PullLine(line.status, line.digest, line.total, self.progress.completed_of(line.digest))
+            self._layers[line.digest or ""] = line
+        self._current = line
+        self._tell(line.digest or line.status, line.as_json())
 
-    def begin_retry(self, error: ArasulError) -> None:
-        """A try failed and another will follow."""
-        self._state = PullState.RETRYING
-        self._setback = error
-        self._current = PullLine("resuming")
-        for feed in self._feeds:
-            feed.push_raw("resuming", {"status": "resuming", "reason": error.sentence})
+    def begin_retry(self, error: ArasulError, wait_s: float) -> None:
+        """A try failed and another will follow after that many seconds."""
+        self._state = JobState.RETRYING
+        self.setback = error
+        self._next_attempt_at = self._clock.wall() + wait_s
+        self._current = PullLine("waiting to retry")
+        self._tell("waiting to retry", retry_line(error, wait_s))
+
+    def park(self, error: ArasulError, *, missing_bytes: int | None, free_bytes: int | None) -> None:
+        """It can only go on when there is room on the disk: whoever waits for it is told so now."""
+        if not self.is_active:
+            return
+        self.missing_bytes, self.free_when_parked = missing_bytes, free_bytes
+        self.n_parked += 1
+        self._state, self._is_parked = JobState.RETRYING, True
+        self.unparked.clear()
+        self.setback, self._next_attempt_at = error, None
+        self._current = PullLine("waiting for room on the disk")
+        self._let_go(error)
+
+    def unpark(self) -> None:
+        """It is queued again."""
+        self._state, self._is_parked = JobState.QUEUED, False
+        self.unparked.set()
+        self._current = PullLine(JobState.QUEUED.value)
+        self._was_told_off.clear()
+
+    def suspend(self, error: ArasulError) -> None:
+        """The daemon ends; the next one goes on with this pull."""
+        if self.is_active:
+            self._state, self._is_parked = JobState.QUEUED, False
+            self.setback = error
+            self._let_go(error)
 
     def succeed(self) -> None:
         """The model is there and was seen."""
-        self._end(PullState.DONE)
+        self._end(JobState.DONE)
 
     def fail(self, error: ArasulError) -> None:
         """It is given up."""
         if self.is_active:
             self.failure = error
-        self._end(PullState.FAILED)
+        self._end(JobState.FAILED)
 
     def cancel(self, error: ArasulError) -> None:
         """Somebody ended it."""
         if self.is_active:
             self.failure = error
-        self._end(PullState.CANCELLED)
+        self._end(JobState.CANCELLED)
 
-    def _end(self, state: PullState) -> None:
+    def _end(self, state: JobState) -> None:
         if not self.is_active:
             return
-        self._state = state
+        self._state, self._is_parked = state, False
         self._finished_at = self._clock.wall()
         for feed in self._feeds:
             feed.end(self._last_line())
-        self._has_ended.set()
+        self._was_told_off.set()
+
+    def _let_go(self, error: ArasulError) -> None:
+        for feed in self._feeds:
+            feed.end(error_line(error))
+        self._was_told_off.set()
+
+    def _tell(self, key: str, line: Mapping[str, object]) -> None:
+        if self._feeds:
+            told = with_figures(line, self.view())
+            for feed in self._feeds:
+                feed.push(key, told)
 
     def _last_line(self) -> Mapping[str, object]:
-        if self.failure is not None:
-            return {"error": self.failure.sentence, "code": self.failure.code}
-        return {"status": SUCCESS}
+        return {"status": SUCCESS} if self.failure is None else error_line(self.failure)

@@ -1,26 +1,37 @@
-"""The pulls of the daemon: queued, joined, watched, cancelled; they go on when their watchers leave."""
+"""The pulls of the daemon: queued, joined, watched, cancelled; they outlive watchers, the engine and the daemon."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.bounded import end_task
+from arasul_supervisor.bounded import end_task, within
 from arasul_supervisor.errors import ArasulError, EngineDown, PullNotFound
+from arasul_supervisor.model_store.disk import free_bytes
+from arasul_supervisor.model_store.reader import StoreUnread
 from arasul_supervisor.ollama.names import same_model
-from arasul_supervisor.ollama.pulls.job import PullJob, PullState
-from arasul_supervisor.ollama.pulls.run import PullLimits, PullRun, PullTools
+from arasul_supervisor.ollama.near_names import near_names, near_names_hint
+from arasul_supervisor.ollama.pulls.job import PullJob, PullOrder
+from arasul_supervisor.ollama.pulls.others import Others
+from arasul_supervisor.ollama.pulls.records import job_of, record_of
+from arasul_supervisor.ollama.pulls.room import may_have_room, wait_before_look
+from arasul_supervisor.ollama.pulls.run import PullRun, PullTools
+from arasul_supervisor.ollama.pulls.stall import PullLimits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from arasul_supervisor.clock import Clock
+    from arasul_supervisor.model_store.reader import StoreReader
     from arasul_supervisor.ollama.aliases import Aliases
     from arasul_supervisor.ollama.catalogue import Catalogue
     from arasul_supervisor.ollama.client import OllamaClient
+    from arasul_supervisor.ollama.pulls.journal import PullJournal
+    from arasul_supervisor.ollama.pulls.registry import Registry
 
 MAX_ENDED_JOBS: Final = 100
 
@@ -39,6 +50,9 @@ class PullJobs:
         client: OllamaClient,
         catalogue: Catalogue,
         *,
+        registry: Registry,
+        store: StoreReader,
+        journal: PullJournal,
         aliases: Aliases,
         clock: Clock,
         wait_ready: Callable[[], Awaitable[None]],
@@ -46,53 +60,77 @@ class PullJobs:
         after_change: Callable[[], None],
         limits: PullLimits | None = None,
     ) -> None:
-        """Remember the parts.
+        """Remember the parts; nothing runs before `restore` or `begin`.
 
         :param wait_ready: returns when the engine is ready; may wait for ever
         :param concurrency: pulls that run at once; the others queue in their order
         :param after_change: called after each pull that changed what is installed
         """
-        self._aliases = aliases
-        self._clock = clock
+        self._aliases, self._catalogue, self._clock = aliases, catalogue, clock
+        self._registry, self._store, self._journal = registry, store, journal
         self._wait_ready = wait_ready
         self._concurrency = concurrency
         self._limits = limits or PullLimits()
-        self._tools = PullTools(
-            client,
-            catalogue,
-            clock,
-            self._limits,
-            self._wait_until_open,
-            self._is_wanted_elsewhere,
-            after_change,
-        )
         self._jobs: dict[str, PullJob] = {}
         self._queue: deque[PullJob] = deque()
         self._runs: dict[str, PullRun] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._parked: dict[str, asyncio.Task[None]] = {}
+        self.others = Others(self._jobs)
+        self._tools = PullTools(
+            client=client,
+            catalogue=catalogue,
+            registry=registry,
+            store=store,
+            clock=clock,
+            limits=self._limits,
+            others=self.others,
+            wait_until_open=self._wait_until_open,
+            suggest=self._suggest,
+            after_change=after_change,
+            noted=self._note,
+        )
         self._closed_until_mono = 0.0
         self._is_closing = self._has_cut_streams = False
 
-    def begin(self, name: str, *, is_insecure: bool) -> PullJob:
-        """The job that pulls this model: the active one where there is one, else a new one."""
+    async def restore(self) -> None:
+        """Takes up what the last life of the daemon left, in its order. Called once, before the first `begin`."""
+        for record in await self._journal.read():
+            job = job_of(record, self._clock)
+            self._jobs[job.id] = job
+            if job.is_active:
+                self._queue.append(job)
+        self._start_next()
+
+    def begin(self, name: str, *, is_insecure: bool, is_kept: bool = True) -> PullJob:
+        """The job that pulls this model: the active one where there is one, else a new one.
+
+        One that waits for room on the disk tries again at once.
+
+        :param is_kept: it goes on without any client; a pull that nobody keeps does not outlive the daemon
+
+        :raises EngineDown: the daemon is stopping
+        """
         if self._is_closing:
             raise EngineDown("The daemon is stopping; no pull begins any more.")
-        for job in self._jobs.values():
-            if job.is_active and same_model(job.model, name):
-                return job
-        real = self._aliases.resolve(name)
-        job = PullJob(
-            secrets.token_hex(6),
-            name,
-            real=name if same_model(real, name) else real,
-            is_insecure=is_insecure,
-            clock=self._clock,
+        job = next(
+            (job for job in self._jobs.values() if job.is_active and same_model(job.model, name)), None
         )
-        self._jobs[job.id] = job
-        self._queue.append(job)
+        if job is None:
+            job = PullJob(self._order(name, is_insecure=is_insecure), self._clock)
+            self._jobs[job.id] = job
+            self._queue.append(job)
+        elif job.is_parked:
+            self._unpark(job)
+        job.is_kept |= is_kept
+        self._note()
         self._start_next()
         self._forget_oldest()
         return job
+
+    async def noted(self) -> None:
+        """Until what was begun outlives the daemon, or cannot (which the daemon's log says)."""
+        await self._journal.noted()
 
     def job(self, job_id: str) -> PullJob:
         """One job, active or ended.
@@ -108,16 +146,13 @@ class PullJobs:
         """All jobs, newest first; of the ended ones the last hundred."""
         return tuple(reversed(self._jobs.values()))
 
+    def pulling(self, name: str) -> PullJob | None:
+        """The pull of that model, by its asked or its real name, that is queued or under way."""
+        return next((job for job in self._jobs.values() if job.is_active and job.concerns(name)), None)
+
     def is_pulling(self, name: str) -> bool:
-        """True while a pull of that model, by its asked or its real name, is queued or under way."""
-        return any(job.is_active and job.concerns(name) for job in self._jobs.values())
-
-    def watch(self, job_id: str) -> AsyncGenerator[Mapping[str, object], None]:
-        """The lines of a pull, see `PullJob.watch`.
-
-        :raises PullNotFound: at the call, not at the first line
-        """
-        return self.job(job_id).watch()
+        """True while there is such a pull."""
+        return self.pulling(name) is not None
 
     async def cancel(self, job_id: str) -> PullJob:
         """Ends a pull; its parts stay on disk. One that has ended stays as it is.
@@ -125,12 +160,14 @@ class PullJobs:
         :raises PullNotFound: when there is none of that id
         """
         job = self.job(job_id)
-        task = self._tasks.get(job_id)
-        if task is not None:
-            await end_task(task)
-        elif job in self._queue:
+        for task in (self._tasks.get(job_id), self._parked.get(job_id)):
+            if task is not None:
+                await end_task(task)
+        if job in self._queue:
             self._queue.remove(job)
         job.cancel(PullCancelled())
+        self._note()
+        await self._journal.noted()
         return job
 
     async def pause(self) -> bool:
@@ -147,13 +184,31 @@ class PullJobs:
         return True
 
     async def close(self) -> None:
-        """Ends every pull and its task; the watchers get a last line."""
+        """Ends every task; the watchers get a last line. What has not ended goes on in the daemon's next life."""
         self._is_closing = True
         self._has_cut_streams = bool(self._tasks)
-        while self._queue:
-            self._queue.popleft().cancel(_stopping())
-        for task in tuple(self._tasks.values()):
+        for task in (*self._tasks.values(), *self._parked.values()):
             await end_task(task)
+        for job in self._jobs.values():
+            if job.is_kept:
+                job.suspend(self._stopping())
+            else:
+                job.cancel(PullCancelled("The daemon is stopping, and nobody asked for this pull to go on."))
+        self._note()
+        await self._journal.close()
+
+    def _order(self, name: str, *, is_insecure: bool) -> PullOrder:
+        real = self._aliases.resolve(name)
+        return PullOrder(
+            id=secrets.token_hex(6),
+            model=name,
+            real=name if same_model(real, name) else real,
+            is_insecure=is_insecure,
+            created_at=self._clock.wall(),
+        )
+
+    def _note(self) -> None:
+        self._journal.note([record_of(job) for job in self._jobs.values()])
 
     def _start_next(self) -> None:
         while self._queue and len(self._tasks) < self._concurrency and not self._is_closing:
@@ -165,10 +220,11 @@ class PullJobs:
 
     def _run_ended(self, job: PullJob, task: asyncio.Task[None]) -> None:
         del self._runs[job.id], self._tasks[job.id]
-        if task.cancelled():
-            job.cancel(_stopping() if self._is_closing else PullCancelled())
-        elif (error := task.exception()) is not None:
+        if not task.cancelled() and (error := task.exception()) is not None:
             self._report(job, task, error)
+        if job.is_parked and not self._is_closing:
+            self._await_room(job)
+        self._note()
         self._start_next()
         self._forget_oldest()
 
@@ -184,6 +240,38 @@ class PullJobs:
             {"message": "a pull ended by a fault", "exception": error, "task": task}
         )
 
+    def _await_room(self, job: PullJob) -> None:
+        waiting = asyncio.get_running_loop().create_task(self._wait_for_room(job), name=f"pull-{job.id}-room")
+        self._parked[job.id] = waiting
+        waiting.add_done_callback(lambda _ended: self._parked.pop(job.id, None))
+
+    async def _wait_for_room(self, job: PullJob) -> None:
+        """Queues the job again once the disk may have room for it, unless somebody did before."""
+        while not job.unparked.is_set():
+            with suppress(asyncio.TimeoutError):
+                await within(job.unparked.wait(), wait_before_look(job.n_parked))
+                return
+            if await self._may_have_room(job) and not job.unparked.is_set():
+                self._unpark(job)
+                self._start_next()
+
+    async def _may_have_room(self, job: PullJob) -> bool:
+        try:
+            free = await self._store.call(free_bytes)
+        except StoreUnread:
+            return False
+        return free is not None and may_have_room(
+            missing=job.missing_bytes,
+            elsewhere=self.others.remaining_bytes(job),
+            free=free,
+            free_when_full=job.free_when_parked,
+        )
+
+    def _unpark(self, job: PullJob) -> None:
+        job.unpark()
+        self._queue.append(job)
+        self._note()
+
     def _forget_oldest(self) -> None:
         ended = [job.id for job in self._jobs.values() if not job.is_active]
         for job_id in ended[: max(0, len(ended) - MAX_ENDED_JOBS)]:
@@ -194,16 +282,11 @@ class PullJobs:
             await asyncio.sleep(left_s)
         await self._wait_ready()
 
-    def _is_wanted_elsewhere(self, name: str, asking: PullJob) -> bool:
-        """True when another job pulls that name, or has pulled it and is still remembered."""
-        return any(
-            job is not asking and job.state in _KEEPS_ITS_MODEL and same_model(job.model, name)
-            for job in self._jobs.values()
-        )
+    def _suggest(self, name: str) -> str | None:
+        installed = [model.name for model in self._catalogue.known]
+        return near_names_hint(near_names(name, installed=installed, aliases=self._aliases.names))
 
-
-_KEEPS_ITS_MODEL: Final = frozenset({PullState.QUEUED, PullState.RUNNING, PullState.RETRYING, PullState.DONE})
-
-
-def _stopping() -> ArasulError:
-    return EngineDown("The daemon is stopping; asked for again, this pull goes on from where it stood.")
+    def _stopping(self) -> ArasulError:
+        if self._journal.is_kept:
+            return EngineDown("The daemon is stopping; this pull goes on at its next start.")
+        return EngineDown("The daemon is stopping; asked for again, this pull goes on from where it stood.")

@@ -3,46 +3,97 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from arasul_supervisor.model_store.manifests import Layer
+    from arasul_supervisor.model_store.parts import LayerOnDisk
     from arasul_supervisor.ollama.pulls.lines import PullLine
 
 WINDOW_S: Final = 10.0
 SAMPLE_EVERY_S: Final = 0.25
 MIN_SPAN_S: Final = 0.5
-MAX_LAYERS: Final = 256
+MAX_LAYERS: Final = 10_000
 # The start of every status up to the last byte: `pulling manifest`, `pulling cb823f5d9f88`.
 DOWNLOADING: Final = "pulling "
+
+
+@dataclass(slots=True)
+class _LayerProgress:
+    total: int
+    completed: int
 
 
 class PullProgress:
     """Follows the lines of one pull; pure but for what it remembers.
 
-    Layers become known one after another, so `total_bytes` grows while a pull runs. `completed_bytes` may step
-    back when a part is fetched anew.
+    Within an attempt `completed_bytes` never decreases: when Ollama fetches a part anew the figure waits for it. At the
+    beginning of an attempt it is what lies on disk. Without a manifest layers become known one after another, so that
+    `total_bytes` grows.
     """
 
     def __init__(self) -> None:
-        self._layers: dict[str, tuple[int, int]] = {}
+        self._layers: dict[str, _LayerProgress] = {}
         self._fetched_bytes = 0
         self._samples: deque[tuple[float, int]] = deque()
+        self._layer: str | None = None
+        self._seen: set[str] = set()
         self.best_bytes = 0
+        """The most that any attempt had."""
+        self.is_manifest_known = False
 
     @property
     def total_bytes(self) -> int | None:
         """Bytes of all layers known so far; None before the first."""
-        return sum(total for total, _ in self._layers.values()) if self._layers else None
+        return sum(layer.total for layer in self._layers.values()) if self._layers else None
 
     @property
     def completed_bytes(self) -> int:
         """Bytes of these that are on disk."""
-        return sum(completed for _, completed in self._layers.values())
+        return sum(layer.completed for layer in self._layers.values())
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """The layers seen, in their order."""
+        """The layers known, in their order."""
         return tuple(self._layers)
+
+    @property
+    def layer(self) -> str | None:
+        """The digest that is under way; None before and after the download."""
+        return self._layer
+
+    @property
+    def layer_number(self) -> int | None:
+        """The place of that layer, from 1."""
+        return self.digests.index(self._layer) + 1 if self._layer in self._layers else None
+
+    @property
+    def n_layers(self) -> int | None:
+        """How many layers there are; None until the manifest is known."""
+        return len(self._layers) if self.is_manifest_known else None
+
+    def expect(self, layers: Iterable[Layer]) -> None:
+        """All layers of the manifest, before the first of their bytes."""
+        known = self._layers
+        self._layers = {layer.digest: _LayerProgress(layer.size_bytes, 0) for layer in layers}
+        for digest, layer in self._layers.items():
+            if digest in known:
+                layer.completed = min(known[digest].completed, layer.total)
+        self.is_manifest_known = True
+
+    def begin_attempt(self, on_disk: Iterable[LayerOnDisk]) -> None:
+        """What an attempt begins with, by what lies on disk."""
+        for found in on_disk:
+            layer = self._layers.setdefault(
+                found.layer.digest, _LayerProgress(found.layer.size_bytes, found.done_bytes)
+            )
+            layer.completed = min(found.done_bytes, layer.total)
+        self.best_bytes = max(self.best_bytes, self.completed_bytes)
+        self._layer = None
+        self._seen.clear()
 
     def note(self, line: PullLine, now_mono: float) -> None:
         """Takes in one line.
@@ -52,17 +103,32 @@ class PullProgress:
         """
         if line.digest is None:
             if not line.status.startswith(DOWNLOADING):
-                self._layers = {digest: (total, total) for digest, (total, _) in self._layers.items()}
+                for layer in self._layers.values():
+                    layer.completed = layer.total
+                self._layer = None
             return
-        if line.digest not in self._layers and len(self._layers) >= MAX_LAYERS:
+        layer_before = self._layers.get(line.digest)
+        if layer_before is None and len(self._layers) >= MAX_LAYERS:
             return
-        before = self._layers.get(line.digest)
+        self._layer = line.digest
         total, completed = line.total or 0, line.completed or 0
-        self._layers[line.digest] = (total, completed)
-        # What a layer has at first sight was there before: no speed of ours.
-        self._fetched_bytes += max(0, completed - before[1]) if before is not None else 0
+        layer = layer_before or _LayerProgress(total, completed)
+        if line.digest in self._seen:  # what a layer has at first sight was there before: no speed of ours
+            self._fetched_bytes += max(0, completed - layer.completed)
+        self._seen.add(line.digest)
+        self._layers[line.digest] = layer
+        layer.total = max(total, layer.completed)
+        layer.completed = max(layer.completed, completed)
         self.best_bytes = max(self.best_bytes, self.completed_bytes)
         self._sample(now_mono)
+
+    def completed_of(self, digest: str) -> int:
+        """Bytes of one layer."""
+        return self._layers[digest].completed
+
+    def total_of(self, digest: str) -> int:
+        """Bytes of one layer when it is complete."""
+        return self._layers[digest].total
 
     def speed_bytes_per_s(self, now_mono: float) -> float | None:
         """Bytes per second over the last 10 s; None until half a second has been seen."""

@@ -3,97 +3,95 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from arasul_supervisor.bounded import end_task, within
-from arasul_supervisor.errors import ArasulError, EngineRefused
-from arasul_supervisor.ollama.names import same_model
+from arasul_supervisor.errors import ArasulError, DiskFull, EngineRefused, ModelNotFound
+from arasul_supervisor.ollama.names import canonical, same_model
 from arasul_supervisor.ollama.pulls.failures import (
+    DamagedPart,
+    DigestMismatch,
     PullPaused,
     RegistryTrouble,
-    RetryPolicy,
+    Setbacks,
+    TooManyRequests,
     wait_before_attempt,
 )
 from arasul_supervisor.ollama.pulls.lines import SUCCESS
-from arasul_supervisor.ollama.pulls.progress import DOWNLOADING
+from arasul_supervisor.ollama.pulls.outlook import Outlook
+from arasul_supervisor.ollama.pulls.registry import RegistryAsksToWait
+from arasul_supervisor.ollama.pulls.room import disk_full, has_room, missing_bytes
+from arasul_supervisor.ollama.pulls.stall import PullLimits, StallWatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from arasul_supervisor.clock import Clock
+    from arasul_supervisor.model_store.reader import StoreReader
     from arasul_supervisor.ollama.catalogue import Catalogue
     from arasul_supervisor.ollama.client import OllamaClient
     from arasul_supervisor.ollama.pulls.job import PullJob
-    from arasul_supervisor.ollama.pulls.lines import PullLine
-
-
-@dataclass(frozen=True, slots=True)
-class PullLimits:
-    """How long things may take.
-
-    `stall_s`: without a new figure while downloading; Ollama heals a stalled body itself after 30 s, so that a
-    shorter limit would only disturb it; a registry that never answers is silent for ever (facts/ollama.md §0.8).
-    `verify_s`: without a line while a digest is computed over tens of GB. `call_s`: each small call around it.
-    `part_notes_s`: what Ollama needs to write down its progress after the connection was closed (§0.9).
-    `after_pause_s`: how long a paused pull waits before it looks whether the engine is ready.
-    """
-
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    stall_s: float = 60.0
-    verify_s: float = 3600.0
-    call_s: float = 30.0
-    part_notes_s: float = 0.2
-    after_pause_s: float = 1.0
+    from arasul_supervisor.ollama.pulls.others import Others
+    from arasul_supervisor.ollama.pulls.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
 class PullTools:
     """What the runs of all pulls share.
 
-    `wait_until_open` returns when the engine is ready and no pause is on. `is_wanted_elsewhere(name, job)` is
-    True when another pull asks for that name. `after_change` is called when what is installed has changed.
+    `wait_until_open` returns when the engine is ready and no pause is on. `others` are the other pulls. `suggest`
+    is a hint for a name that the registry does not know. `after_change` is called when what is installed has
+    changed, `noted` when what is kept of a job has.
     """
 
     client: OllamaClient
     catalogue: Catalogue
+    registry: Registry
+    store: StoreReader
     clock: Clock
     limits: PullLimits
+    others: Others
     wait_until_open: Callable[[], Awaitable[None]]
-    is_wanted_elsewhere: Callable[[str, PullJob], bool]
+    suggest: Callable[[str], str | None]
     after_change: Callable[[], None]
+    noted: Callable[[], None]
 
 
 class PullRun:
-    """Runs one pull to its end."""
+    """Runs one pull until it is done, has failed, or must wait for room on the disk."""
 
     def __init__(self, job: PullJob, tools: PullTools) -> None:
         self._job = job
         self._tools = tools
         self._stream: asyncio.Task[None] | None = None
-        self._real_was_there: bool | None = None
+        self._outlook = Outlook(job, tools.registry, tools.store, tools.clock)
+        self._setbacks = Setbacks()
+        self._host = canonical(job.order.real).partition("/")[0]
 
     async def run(self) -> None:
-        """Until the job is done or failed; a cancellation leaves its state to the owner."""
-        n_fruitless = 0
+        """A cancellation leaves the job's state to the owner."""
+        clock = self._tools.clock
         while True:
             await self._tools.wait_until_open()
-            best_before = self._job.progress.best_bytes
+            best_before, since_mono = self._job.progress.best_bytes, clock.mono()
             self._job.begin_attempt()
+            self._tools.noted()
             error = await self._attempt()
             if error is None:
                 self._job.succeed()
                 return
-            policy = self._tools.limits.retry
-            gained = self._job.progress.best_bytes - best_before
-            if not isinstance(error, PullPaused):
-                n_fruitless = 0 if gained >= policy.fruitful_bytes else n_fruitless + 1
-            wait_s = wait_before_attempt(error, n_fruitless, policy, bytes_seen=self._job.progress.best_bytes)
+            if isinstance(error, DiskFull):
+                await self._park(error)
+                return
+            self._count(error, best_before, clock.mono() - since_mono)
+            wait_s = await self._wait_after(error)
             if wait_s is None:
                 self._job.fail(error)
                 return
-            self._job.begin_retry(error)
+            self._job.begin_retry(error, wait_s)
+            self._setbacks = _after_wait(self._setbacks, wait_s)
             await asyncio.sleep(wait_s)
 
     async def pause(self) -> bool:
@@ -107,18 +105,41 @@ class PullRun:
     async def _attempt(self) -> ArasulError | None:
         try:
             await self._remember_what_was_there()
+            await self._look_ahead()
             await self._pull()
             await self._settle()
+        except ModelNotFound as error:
+            return ModelNotFound(error.sentence, hint=self._tools.suggest(self._job.model))
         except ArasulError as error:
             return error
         return None
 
     async def _remember_what_was_there(self) -> None:
-        """Whether the real tag of an alias was installed before this pull; asked once."""
-        if self._job.real == self._job.model or self._real_was_there is not None:
+        """Whether the real tag of an alias was installed before this pull; looked at once in the life of the job."""
+        job = self._job
+        if not job.order.is_alias or job.real_was_there is not None:
             return
         installed = await self._tools.client.tags(timeout_s=self._tools.limits.call_s)
-        self._real_was_there = any(same_model(model.name, self._job.real) for model in installed)
+        is_there = any(same_model(model.name, job.order.real) for model in installed)
+        job.real_was_there = is_there and not self._tools.others.brings_anew(job.order.real, job)
+        self._tools.noted()
+
+    async def _look_ahead(self) -> None:
+        """What there is to fetch, and whether there is room for it.
+
+        :raises DiskFull: there is not
+        :raises RegistryAsksToWait: the registry wants no request now
+        """
+        with suppress(asyncio.TimeoutError):  # it is silent: Ollama may have more luck
+            await within(self._outlook.ask_registry(), self._tools.limits.look_s)
+        found = await self._outlook.look()
+        self._job.resume(found.on_disk or ())
+        if found.on_disk is None or found.free_bytes is None:
+            return
+        missing = missing_bytes(found.on_disk)
+        elsewhere = self._tools.others.remaining_bytes(self._job)
+        if missing and not has_room(missing=missing, elsewhere=elsewhere, free=found.free_bytes):
+            raise DiskFull("The disk is too full.")
 
     async def _pull(self) -> None:
         """One stream, in a task of its own, so that `pause` can end it alone."""
@@ -137,21 +158,22 @@ class PullRun:
 
         :raises RegistryTrouble: when nothing moves for too long
         """
-        watch = StallWatch(self._tools.limits, self._tools.clock.mono())
-        pull = self._tools.client.pull(self._job.real, insecure=self._job.is_insecure)
+        order, clock = self._job.order, self._tools.clock
+        watch = StallWatch(self._tools.limits, clock.mono())
+        pull = self._tools.client.pull(order.real, insecure=order.is_insecure)
         async with aclosing(pull) as lines:
             while True:
                 try:
-                    line = await within(anext(lines), watch.left_s(self._tools.clock.mono()))
+                    line = await within(anext(lines), watch.left_s(clock.mono()))
                 except asyncio.TimeoutError:
                     raise RegistryTrouble(
-                        f"Pulling '{self._job.model}' stood still for {watch.patience_s:g} s.",
+                        f"Pulling '{order.model}' stood still for {watch.patience_s:g} s.",
                         hint="The registry may be overloaded or out of reach.",
                     ) from None
                 if line.status == SUCCESS:
                     return
                 self._job.note(line)
-                watch.note(line, self._tools.clock.mono())
+                watch.note(line, clock.mono())
 
     async def _settle(self) -> None:
         """Gives the model its asked name and looks whether it is there.
@@ -159,38 +181,66 @@ class PullRun:
         :raises EngineRefused: when Ollama said success and does not list the model
         """
         job, client, call_s = self._job, self._tools.client, self._tools.limits.call_s
-        if job.real != job.model:
-            await client.copy(job.real, job.model, timeout_s=call_s)
+        if job.order.is_alias:
+            try:
+                await client.copy(job.order.real, job.model, timeout_s=call_s)
+            except ModelNotFound as error:
+                raise EngineRefused(f"'{job.order.real}' was pulled and removed again at once.") from error
+            job.needs_real = False
             # The user knows only the alias: deleting it must free the bytes.
-            if not self._real_was_there and not self._tools.is_wanted_elsewhere(job.real, job):
-                await client.delete(job.real, timeout_s=call_s)
+            if not job.real_was_there and not self._tools.others.want(job.order.real, job):
+                with suppress(ModelNotFound):
+                    await client.delete(job.order.real, timeout_s=call_s)
         self._tools.catalogue.invalidate()
         view = await self._tools.catalogue.models(timeout_s=call_s)
         if not any(same_model(model.name, job.model) for model in view.models):
             raise EngineRefused(f"Ollama said that '{job.model}' was pulled, and does not list it.")
         self._tools.after_change()
 
+    async def _park(self, error: DiskFull) -> None:
+        """Says what is needed and what is there, which Ollama's own words do not."""
+        await asyncio.sleep(self._tools.limits.part_notes_s)
+        found, folder = await self._outlook.look(), self._tools.store.folder
+        missing = missing_bytes(found.on_disk) if found.on_disk is not None else None
+        full = disk_full(
+            self._job.model,
+            said=error.sentence,
+            missing=missing,
+            elsewhere=self._tools.others.remaining_bytes(self._job),
+            free=found.free_bytes,
+            folder=str(folder or "the model store"),
+        )
+        if self._job.is_kept:
+            self._job.park(full, missing_bytes=missing, free_bytes=found.free_bytes)
+        else:
+            self._job.fail(full)  # it was for its clients, and these are told so now
 
-class StallWatch:
-    """How long the next sign of progress may still take: pure but for what it remembers."""
+    def _count(self, error: ArasulError, best_before: int, took_s: float) -> None:
+        if isinstance(error, PullPaused):
+            return
+        seen, best = self._setbacks, self._job.progress.best_bytes
+        is_fruitful = best > best_before
+        self._setbacks = Setbacks(
+            n_fruitless=0 if is_fruitful else seen.n_fruitless + 1,
+            fruitless_s=0.0 if is_fruitful else seen.fruitless_s + took_s,
+            has_bytes=best > 0,
+            n_mismatches=seen.n_mismatches + isinstance(error, DigestMismatch),
+        )
 
-    def __init__(self, limits: PullLimits, now_mono: float) -> None:
-        self._limits = limits
-        self._last: PullLine | None = None
-        self._sign_mono = now_mono
+    async def _wait_after(self, error: ArasulError) -> float | None:
+        """Seconds until the next attempt, None when there is none; what can be cured in between is."""
+        policy = self._tools.limits.retry
+        wait_s = wait_before_attempt(error, self._setbacks, policy, host=self._host)
+        if isinstance(error, TooManyRequests):
+            self._outlook.forget_registry()  # asked by ourselves, it says how long to wait
+        if wait_s is not None and isinstance(error, RegistryAsksToWait):
+            return max(wait_s, error.wait_s)
+        if wait_s is not None and isinstance(error, DamagedPart):
+            await asyncio.sleep(self._tools.limits.part_notes_s)
+            if await self._outlook.mend(wanted_elsewhere=self._tools.others.digests(self._job)):
+                return 0.0
+        return wait_s
 
-    @property
-    def patience_s(self) -> float:
-        """Seconds that this phase may pass without a sign."""
-        is_downloading = self._last is None or self._last.status.startswith(DOWNLOADING)
-        return self._limits.stall_s if is_downloading else self._limits.verify_s
 
-    def note(self, line: PullLine, now_mono: float) -> None:
-        """A line came; the same figures again are no sign of progress."""
-        if line != self._last:
-            self._last = line
-            self._sign_mono = now_mono
-
-    def left_s(self, now_mono: float) -> float:
-        """Seconds until it counts as stalled, never below 0."""
-        return max(0.0, self._sign_mono + self.patience_s - now_mono)
+def _after_wait(seen: Setbacks, wait_s: float) -> Setbacks:
+    return Setbacks(seen.n_fruitless, seen.fruitless_s + wait_s, seen.has_bytes, seen.n_mismatches)

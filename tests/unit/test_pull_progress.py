@@ -1,37 +1,43 @@
-"""Guards CONTRACT §4 pulls: what the lines mean, how far a pull is, when it is taken up again."""
+"""Guards CONTRACT §4 pulls: what the lines mean, how far a pull is, when it stands still or finds no room."""
 
 from __future__ import annotations
 
 import pytest
 
-from arasul_supervisor.errors import (
-    ArasulError,
-    BadInput,
-    DiskFull,
-    EngineDown,
-    EngineRefused,
-    ModelNotFound,
-    RegistryError,
-)
-from arasul_supervisor.ollama.pulls.failures import (
-    PullPaused,
-    RegistryTrouble,
-    RetryPolicy,
-    pull_error,
-    wait_before_attempt,
-)
+from arasul_supervisor.model_store.manifests import Layer
+from arasul_supervisor.model_store.parts import LayerOnDisk
 from arasul_supervisor.ollama.pulls.feed import MAX_PENDING, PullFeed
 from arasul_supervisor.ollama.pulls.lines import LineSplitter, PullError, PullLine, parse_line
-from arasul_supervisor.ollama.pulls.progress import PullProgress
-from arasul_supervisor.ollama.pulls.run import PullLimits, StallWatch
+from arasul_supervisor.ollama.pulls.progress import MAX_LAYERS, PullProgress
+from arasul_supervisor.ollama.pulls.room import (
+    MARGIN_BYTES,
+    disk_full,
+    has_room,
+    may_have_room,
+    wait_before_look,
+)
+from arasul_supervisor.ollama.pulls.stall import PullLimits, StallWatch
 
-POLICY = RetryPolicy(attempts=4, first_attempts=2, base_s=1.0, cap_s=3.0)
+A = Layer(f"sha256:{'a' * 64}", 100, "")
+B = Layer(f"sha256:{'b' * 64}", 50, "")
 MANIFEST = PullLine("pulling manifest")
 VERIFY = PullLine("verifying sha256 digest")
 
 
 def layer(name: str, completed: int, total: int = 100) -> PullLine:
     return PullLine(f"pulling {name}", f"sha256:{name}", total, completed)
+
+
+def layer_line(of: Layer, completed: int) -> PullLine:
+    return PullLine("pulling", of.digest, of.size_bytes, completed)
+
+
+def on_disk(of: Layer, *, done: int) -> LayerOnDisk:
+    return LayerOnDisk(of, done_bytes=done, held_bytes=done, is_finished=done == of.size_bytes)
+
+
+def push(feed: PullFeed, line: PullLine) -> None:
+    feed.push(line.digest or line.status, line.as_json())
 
 
 def test_lines_are_cut_out_of_chunks_of_any_size() -> None:
@@ -53,59 +59,70 @@ def test_an_error_line_is_no_step() -> None:
     assert parse_line(b'{"error":"EOF"}') == PullError("EOF")
 
 
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        ("pull model manifest: file does not exist", ModelNotFound),
-        ("write /s/blobs/sha256-ab-partial: no space left on device", DiskFull),
-        ("invalid model name", BadInput),
-        ("pull model manifest: Get: tls: first record does not look like a TLS handshake", RegistryError),
-        ("http: no Location header in response", RegistryError),
-        ("pull model manifest: 412: this model requires a newer version of Ollama", RegistryError),
-        ("pull model manifest: 403: forbidden", RegistryError),
-        ("pull model manifest: 500: boom", RegistryTrouble),
-        ("pull model manifest: 429: slow down", RegistryTrouble),
-        ("pull model manifest: Get \"https://r/v2/\": dial tcp: lookup r: no such host", RegistryTrouble),
-        ("digest mismatch, file must be downloaded again: want sha256:a, got sha256:b", RegistryTrouble),
-        ("max retries exceeded: EOF", RegistryTrouble),
-        ("context deadline exceeded", RegistryTrouble),
-        ("EOF", RegistryTrouble),
-    ],
-)  # fmt: skip
-def test_a_failed_pull_is_told_by_its_meaning(text: str, kind: type[ArasulError]) -> None:
-    assert type(pull_error(text, "tiny")) is kind
+def test_a_part_that_is_begun_anew_waits_until_it_is_where_it_was() -> None:
+    progress = PullProgress()
+    for completed in (50, 30, 40, 60):
+        progress.note(layer("a", completed), 0.0)
+        if completed != 60:
+            assert progress.completed_bytes == 50
+
+    assert progress.completed_bytes == 60
 
 
-def test_a_damaged_part_file_is_told_with_its_cure() -> None:
-    assert "purge=true" in pull_error("unexpected EOF", "tiny").sentence
+def test_an_attempt_begins_with_what_lies_on_disk() -> None:
+    progress = PullProgress()
+    progress.expect([A, B])
+    progress.note(layer_line(A, 100), 0.0)
+    progress.begin_attempt([on_disk(A, done=30), on_disk(B, done=0)])
+
+    assert (progress.total_bytes, progress.completed_bytes, progress.best_bytes) == (150, 30, 100)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [ModelNotFound(), DiskFull(), BadInput(), RegistryError(), ArasulError()],
-    ids=lambda error: error.code,
-)
-def test_what_no_retry_helps_fails_at_once(error: ArasulError) -> None:
-    assert wait_before_attempt(error, 1, POLICY, bytes_seen=10) is None
+def test_the_manifest_tells_the_total_before_the_first_byte_and_the_layer_under_way() -> None:
+    progress = PullProgress()
+    progress.expect([A, B])
+    before = (progress.total_bytes, progress.layer_number, progress.n_layers)
+    progress.note(layer_line(B, 10), 0.0)
+
+    assert before == (150, None, 2)
+    assert (progress.layer, progress.layer_number) == (B.digest, 2)
 
 
-@pytest.mark.parametrize(
-    "error", [RegistryTrouble(), EngineDown(), EngineRefused()], ids=lambda error: error.code
-)
-def test_what_may_pass_is_taken_up_again_with_a_growing_capped_wait(error: ArasulError) -> None:
-    waits = [wait_before_attempt(error, n, POLICY, bytes_seen=10) for n in range(5)]
+def test_without_a_manifest_nobody_knows_how_many_layers_there_are() -> None:
+    progress = PullProgress()
+    progress.note(layer("a", 10), 0.0)
 
-    assert waits == [1.0, 1.0, 2.0, 3.0, None]  # 1, 1·2⁰, 1·2¹, min(3, 1·2²), the 4th in a row
+    assert progress.n_layers is None
 
 
-def test_a_registry_that_never_sent_a_byte_is_given_up_sooner() -> None:
-    waits = [wait_before_attempt(RegistryTrouble(), n, POLICY, bytes_seen=0) for n in (1, 2)]
+def test_room_is_needed_for_the_pull_for_the_others_and_for_a_margin() -> None:
+    exactly = 100 + 20 + MARGIN_BYTES
 
-    assert waits == [1.0, None]
+    assert has_room(missing=100, elsewhere=20, free=exactly)
+    assert not has_room(missing=100, elsewhere=20, free=exactly - 1)
 
 
-def test_a_pause_is_nobodys_fault() -> None:
-    assert wait_before_attempt(PullPaused(), 99, POLICY, bytes_seen=0) == 0.0
+def test_a_full_disk_is_told_with_what_is_needed_and_what_is_free() -> None:
+    error = disk_full(
+        "m", said="It failed.", missing=5_000_000_000, elsewhere=0, free=1_000_000, folder="/store"
+    )
+
+    assert "needs 5 GB (5000000000 bytes)" in error.sentence
+    assert "1 MB (1000000 bytes) are free at /store" in error.sentence
+    assert (error.fields["needed_bytes"], error.fields["free_bytes"]) == (5_000_000_000, 1_000_000)
+
+
+def test_a_pull_of_unknown_size_waits_for_clearly_more_room_than_there_was() -> None:
+    answers = [
+        may_have_room(missing=None, elsewhere=0, free=free, free_when_full=1000)
+        for free in (1000 + MARGIN_BYTES - 1, 1000 + MARGIN_BYTES)
+    ]
+
+    assert answers == [False, True]
+
+
+def test_a_pull_that_meets_a_full_disk_again_and_again_looks_less_often() -> None:
+    assert [wait_before_look(n) for n in (1, 2, 3, 9)] == [5.0, 10.0, 20.0, 60.0]
 
 
 def test_total_and_completed_are_sums_over_the_layers() -> None:
@@ -161,21 +178,21 @@ def test_a_stalled_pull_slows_down_to_nothing() -> None:
     assert progress.speed_bytes_per_s(60.0) == 0.0
 
 
-def test_a_step_back_is_shown_and_does_not_count_as_speed() -> None:
+def test_a_step_back_does_not_count_as_speed() -> None:
     progress = PullProgress()
     progress.note(layer("a", 50), 0.0)
     progress.note(layer("a", 30), 1.0)
+    progress.note(layer("a", 50), 2.0)
 
-    assert (progress.completed_bytes, progress.best_bytes) == (30, 50)
-    assert progress.speed_bytes_per_s(1.0) == 0.0
+    assert progress.speed_bytes_per_s(2.0) == 0.0
 
 
 def test_an_engine_that_invents_layers_takes_no_memory_without_end() -> None:
     progress = PullProgress()
-    for n in range(1000):
-        progress.note(layer(str(n), 1), 0.0)
+    for n in range(MAX_LAYERS + 10):
+        progress.note(layer(str(n), 0, total=0), 0.0)
 
-    assert len(progress.digests) == 256
+    assert len(progress.digests) == MAX_LAYERS
 
 
 def test_the_same_figures_again_are_no_sign_of_life() -> None:
@@ -184,6 +201,17 @@ def test_the_same_figures_again_are_no_sign_of_life() -> None:
     watch.note(layer("a", 1), 50.0)
 
     assert watch.left_s(60.0) == 10.0
+
+
+def test_a_step_back_is_no_sign_of_life_but_what_follows_is() -> None:
+    watch = StallWatch(PullLimits(stall_s=60.0), 0.0)
+    watch.note(layer("a", 90), 10.0)
+    watch.note(layer("a", 20), 20.0)
+    after_step_back = watch.left_s(20.0)
+    watch.note(layer("a", 21), 30.0)
+
+    assert after_step_back == 50.0
+    assert watch.left_s(30.0) == 60.0
 
 
 def test_a_digest_may_be_computed_for_longer_than_a_download_may_stall() -> None:
@@ -196,11 +224,11 @@ def test_a_digest_may_be_computed_for_longer_than_a_download_may_stall() -> None
 async def test_a_slow_watcher_gets_the_newest_line_of_each_layer_in_bounded_memory() -> None:
     feed = PullFeed()
     for completed in range(100):
-        feed.push(layer("a", completed))
-        feed.push(layer("b", completed))
-    feed.push(VERIFY)
+        push(feed, layer("a", completed))
+        push(feed, layer("b", completed))
+    push(feed, VERIFY)
     feed.end({"status": "success"})
-    feed.push(MANIFEST)
+    push(feed, MANIFEST)
 
     lines = [line async for line in feed.lines()]
 
@@ -215,7 +243,7 @@ async def test_a_slow_watcher_gets_the_newest_line_of_each_layer_in_bounded_memo
 async def test_a_watcher_that_never_reads_holds_a_bounded_number_of_lines() -> None:
     feed = PullFeed()
     for n in range(10_000):
-        feed.push(PullLine(f"step {n}"))
+        push(feed, PullLine(f"step {n}"))
     feed.end({"error": "no"})
 
     assert len([line async for line in feed.lines()]) == MAX_PENDING + 1

@@ -1,0 +1,59 @@
+"""What the other pulls want: of the disk, of the names, of the layers. Only reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from arasul_supervisor.ollama.job_view import JobState
+from arasul_supervisor.ollama.names import same_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from arasul_supervisor.ollama.pulls.job import PullJob
+
+
+class Others:
+    """The pulls beside one of them."""
+
+    def __init__(self, jobs: Mapping[str, PullJob]) -> None:
+        """Look at the owner's own mapping, by id."""
+        self._jobs = jobs
+
+    def remaining_bytes(self, asking: PullJob) -> int:
+        """What those under way will still write; a parked one waits for room itself, a queued one knows nothing."""
+        return sum(
+            max(0, (job.progress.total_bytes or 0) - job.progress.completed_bytes)
+            for job in self._active(asking)
+            if not job.is_parked and job.progress.is_manifest_known
+        )
+
+    def digests(self, asking: PullJob | None) -> frozenset[str]:
+        """Layers that active pulls fetch."""
+        return frozenset(digest for job in self._active(asking) for digest in job.digests)
+
+    def want(self, name: str, asking: PullJob) -> bool:
+        """True when another job needs that name to stay: it pulls it, by whatever name, or has just done so."""
+        return any(
+            _needs(job, name) if job.is_active else self._has_brought(job, name, asking)
+            for job in self._jobs.values()
+            if job is not asking
+        )
+
+    def brings_anew(self, real: str, asking: PullJob) -> bool:
+        """True when another alias's pull under way found that tag missing: it is no model of the user's."""
+        return any(
+            job.order.is_alias and job.real_was_there is False and same_model(job.order.real, real)
+            for job in self._active(asking)
+        )
+
+    def _has_brought(self, job: PullJob, name: str, asking: PullJob) -> bool:
+        is_since_asked = (job.finished_at or 0.0) >= asking.order.created_at
+        return job.state is JobState.DONE and is_since_asked and same_model(job.model, name)
+
+    def _active(self, asking: PullJob | None) -> Iterator[PullJob]:
+        return (job for job in self._jobs.values() if job.is_active and job is not asking)
+
+
+def _needs(job: PullJob, name: str) -> bool:
+    return same_model(job.model, name) or (job.needs_real and same_model(job.order.real, name))

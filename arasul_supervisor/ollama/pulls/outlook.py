@@ -1,0 +1,93 @@
+"""What a pull will need, looked at before its bytes flow: its layers by the registry, what is there of them on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from arasul_supervisor.model_store.disk import free_bytes
+from arasul_supervisor.model_store.manifests import DIGEST, Layer
+from arasul_supervisor.model_store.part_mending import mend_parts
+from arasul_supervisor.model_store.parts import layers_on_disk
+from arasul_supervisor.model_store.reader import StoreUnread
+
+if TYPE_CHECKING:
+    from arasul_supervisor.clock import Clock
+    from arasul_supervisor.model_store.parts import LayerOnDisk
+    from arasul_supervisor.model_store.reader import StoreReader
+    from arasul_supervisor.ollama.pulls.job import PullJob
+    from arasul_supervisor.ollama.pulls.registry import Registry
+
+# A tag may be given another model while a pull of it is taken up again for hours.
+LOOK_AGAIN_AFTER_S: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is on the disk of one pull, and how much room there is; None where it could not be seen."""
+
+    on_disk: tuple[LayerOnDisk, ...] | None
+    free_bytes: int | None
+
+
+class Outlook:
+    """Of one pull. Nothing here decides: where nothing can be seen, Ollama is simply asked to pull."""
+
+    def __init__(self, job: PullJob, registry: Registry, store: StoreReader, clock: Clock) -> None:
+        self._job, self._registry, self._store, self._clock = job, registry, store, clock
+        self._layers: tuple[Layer, ...] | None = None
+        self._looked_mono: float | None = None
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """By the registry's manifest, else those that Ollama has named so far."""
+        if self._layers is not None:
+            return self._layers
+        progress = self._job.progress
+        return tuple(
+            Layer(digest, progress.total_of(digest), "")
+            for digest in progress.digests
+            if DIGEST.fullmatch(digest)
+        )
+
+    async def ask_registry(self) -> None:
+        """Takes in the registry's manifest, where it has one for us, at most once in ten minutes.
+
+        :raises RegistryAsksToWait: it said for how long
+        """
+        now_mono = self._clock.mono()
+        if self._looked_mono is not None and now_mono - self._looked_mono < LOOK_AGAIN_AFTER_S:
+            return
+        order = self._job.order
+        manifest = await self._registry.manifest(order.real, is_insecure=order.is_insecure)
+        if manifest is not None:
+            self._looked_mono = self._clock.mono()
+            self._layers = manifest.layers
+            self._job.progress.expect(manifest.layers)
+
+    def forget_registry(self) -> None:
+        """Ask it anew before the next attempt."""
+        self._looked_mono = None
+
+    async def look(self) -> Found:
+        """What is on the disk now."""
+        layers = self.layers
+        try:
+            on_disk, free = await self._store.call(
+                lambda folder: (layers_on_disk(folder, layers), free_bytes(folder))
+            )
+        except StoreUnread:
+            return Found(None, None)
+        return Found(on_disk if layers else None, free)
+
+    async def mend(self, *, wanted_elsewhere: frozenset[str]) -> bool:
+        """Cures what keeps Ollama from going on with the parts of this pull; True when there was something to cure.
+
+        :param wanted_elsewhere: digests that other pulls fetch now, which are left alone
+        """
+        layers = [layer for layer in self.layers if layer.digest not in wanted_elsewhere]
+        try:
+            mended = await self._store.call(lambda folder: mend_parts(folder, layers))
+        except StoreUnread:
+            return False
+        return bool(mended.rewritten or mended.removed)
