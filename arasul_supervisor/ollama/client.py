@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from arasul_supervisor.errors import EngineRefused
 from arasul_supervisor.ollama import answers
-from arasul_supervisor.ollama.pulls.failures import pull_error
-from arasul_supervisor.ollama.pulls.lines import SUCCESS, LineSplitter, PullError, PullLine, parse_line
+from arasul_supervisor.ollama.pull_errors import pull_error
+from arasul_supervisor.ollama.pull_lines import SUCCESS, LineSplitter, PullError, PullLine, parse_line
 from arasul_supervisor.ollama.retry import RETRY_WAITS_S
 from arasul_supervisor.ollama.transport import Call, Transport
 
@@ -102,9 +102,9 @@ class OllamaClient:
     async def pull(self, name: str, *, insecure: bool) -> AsyncGenerator[PullLine, None]:
         """The lines of a pull as Ollama sends them; ends after `success`, and only then.
 
-        Has no bound: a registry may be silent for ever (§0.8), which `pull_run` looks after.
+        Has no bound: a registry may be silent for ever (§0.8), which `pulls/run.py` looks after.
 
-        :raises ArasulError: what made it fail, see `pull_failures`
+        :raises ArasulError: what made it fail, see `pull_errors`
         """
         call = Call(
             "POST", "/api/pull", f"pull '{name}'", {"model": name, "insecure": insecure, "stream": True}

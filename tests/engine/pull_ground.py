@@ -13,10 +13,10 @@ from arasul_supervisor.model_store.reader import StoreReader
 from arasul_supervisor.ollama.aliases import Aliases
 from arasul_supervisor.ollama.catalogue import Catalogue
 from arasul_supervisor.ollama.client import OllamaClient
-from arasul_supervisor.ollama.pulls.failures import RetryPolicy
 from arasul_supervisor.ollama.pulls.jobs import PullJobs
 from arasul_supervisor.ollama.pulls.journal import PullJournal
 from arasul_supervisor.ollama.pulls.registry import Registry
+from arasul_supervisor.ollama.pulls.retry import RetryPolicy
 from arasul_supervisor.ollama.pulls.stall import PullLimits
 from tests.api.stubs import StubLog
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from arasul_supervisor.errors import ModelNotFound, RegistryError
-from arasul_supervisor.ollama.pulls.failures import DigestMismatch, RetryPolicy
+from arasul_supervisor.ollama.pull_errors import DigestMismatch
+from arasul_supervisor.ollama.pulls.retry import RetryPolicy
 from arasul_supervisor.ollama.pulls.stall import PullLimits
 from tests.engine.pull_ground import BLOB, QUICK, SLOWLY, first_bytes, lines_of, pulls_of
 from tests.engine.registry import start_registry

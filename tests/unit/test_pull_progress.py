@@ -6,8 +6,8 @@ import pytest
 
 from arasul_supervisor.model_store.manifests import Layer
 from arasul_supervisor.model_store.parts import LayerOnDisk
+from arasul_supervisor.ollama.pull_lines import LineSplitter, PullError, PullLine, parse_line
 from arasul_supervisor.ollama.pulls.feed import MAX_PENDING, PullFeed
-from arasul_supervisor.ollama.pulls.lines import LineSplitter, PullError, PullLine, parse_line
 from arasul_supervisor.ollama.pulls.progress import MAX_LAYERS, PullProgress
 from arasul_supervisor.ollama.pulls.room import (
     MARGIN_BYTES,

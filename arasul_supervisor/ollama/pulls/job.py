@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.ollama.job_view import ENDED, JobState, JobView
 from arasul_supervisor.ollama.names import same_model
+from arasul_supervisor.ollama.pull_lines import SUCCESS, PullLine
 from arasul_supervisor.ollama.pulls.feed import PullFeed
-from arasul_supervisor.ollama.pulls.lines import SUCCESS, PullLine
 from arasul_supervisor.ollama.pulls.progress import PullProgress
 from arasul_supervisor.ollama.pulls.told import error_line, resuming_line, retry_line, with_figures
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from arasul_supervisor.model_store.manifests import Layer
     from arasul_supervisor.model_store.parts import LayerOnDisk
-    from arasul_supervisor.ollama.pulls.lines import PullLine
+    from arasul_supervisor.ollama.pull_lines import PullLine
 
 WINDOW_S: Final = 10.0
 SAMPLE_EVERY_S: Final = 0.25

@@ -17,7 +17,7 @@ from yarl import URL
 from arasul_supervisor import __version__
 from arasul_supervisor.bounded import within
 from arasul_supervisor.model_store.manifests import parse_manifest
-from arasul_supervisor.ollama.pulls.failures import RegistryTrouble
+from arasul_supervisor.ollama.pull_errors import RegistryTrouble
 from arasul_supervisor.ollama.pulls.registry_route import Resolver, proxy_for
 
 if TYPE_CHECKING:

@@ -10,18 +10,11 @@ from typing import TYPE_CHECKING
 from arasul_supervisor.bounded import end_task, within
 from arasul_supervisor.errors import ArasulError, DiskFull, EngineRefused, ModelNotFound
 from arasul_supervisor.ollama.names import canonical, same_model
-from arasul_supervisor.ollama.pulls.failures import (
-    DamagedPart,
-    DigestMismatch,
-    PullPaused,
-    RegistryTrouble,
-    Setbacks,
-    TooManyRequests,
-    wait_before_attempt,
-)
-from arasul_supervisor.ollama.pulls.lines import SUCCESS
+from arasul_supervisor.ollama.pull_errors import DamagedPart, DigestMismatch, RegistryTrouble, TooManyRequests
+from arasul_supervisor.ollama.pull_lines import SUCCESS
 from arasul_supervisor.ollama.pulls.outlook import Outlook
 from arasul_supervisor.ollama.pulls.registry import RegistryAsksToWait
+from arasul_supervisor.ollama.pulls.retry import PullPaused, Setbacks, wait_before_attempt
 from arasul_supervisor.ollama.pulls.room import disk_full, has_room, missing_bytes
 from arasul_supervisor.ollama.pulls.stall import PullLimits, StallWatch
 

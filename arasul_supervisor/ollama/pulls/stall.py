@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from arasul_supervisor.ollama.pulls.failures import RetryPolicy
 from arasul_supervisor.ollama.pulls.progress import DOWNLOADING
+from arasul_supervisor.ollama.pulls.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from arasul_supervisor.ollama.pulls.lines import PullLine
+    from arasul_supervisor.ollama.pull_lines import PullLine
 
 
 @dataclass(frozen=True, slots=True)

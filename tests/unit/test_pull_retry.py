@@ -13,17 +13,14 @@ from arasul_supervisor.errors import (
     ModelNotFound,
     RegistryError,
 )
-from arasul_supervisor.ollama.pulls.failures import (
+from arasul_supervisor.ollama.pull_errors import (
     DamagedPart,
     DigestMismatch,
-    PullPaused,
     RegistryTrouble,
-    RetryPolicy,
-    Setbacks,
     TooManyRequests,
     pull_error,
-    wait_before_attempt,
 )
+from arasul_supervisor.ollama.pulls.retry import PullPaused, RetryPolicy, Setbacks, wait_before_attempt
 
 POLICY = RetryPolicy(
     base_s=1.0, cap_s=3.0, patience_s=100.0, first_patience_s=10.0, first_attempts=2, engine_attempts=4
