@@ -10,10 +10,13 @@ import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
+from arasul_supervisor.bounded import within
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 
 class Offload:
@@ -79,6 +82,66 @@ class Offload:
             )
             self._thread.start()
         self._jobs.put(work)
+
+
+class OffloadQueue:
+    """Runs blocking calls in their order in one daemon thread; one that nobody waits for any more is left out."""
+
+    def __init__(self, name: str) -> None:
+        """Name the thread, so that a dump of the daemon says what is stuck."""
+        self._name = name
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def call(self, work: Callable[[], T], *, timeout_s: float) -> T:
+        """What `work` returns.
+
+        :raises asyncio.TimeoutError: it, with those before it, took longer; it may go on
+        :raises Exception: whatever `work` raised
+        """
+        loop = asyncio.get_running_loop()
+        finished: asyncio.Future[T] = loop.create_future()
+
+        def run() -> None:
+            if finished.done():  # a plain read of a flag, which any thread may do
+                return
+            try:
+                result = work()
+            except Exception as error:  # handed to the caller
+                _tell(loop, finished.set_exception, finished, error)
+            else:
+                _tell(loop, finished.set_result, finished, result)
+
+        if self._thread is None:
+            self._jobs = SimpleQueue()
+            self._thread = threading.Thread(
+                target=_work_off, args=(self._jobs,), name=self._name, daemon=True
+            )
+            self._thread.start()
+        self._jobs.put(run)
+        return await within(finished, timeout_s)
+
+    def close(self) -> None:
+        """Let the thread end after what is in flight; a later call has a thread of its own."""
+        self._jobs.put(None)
+        self._thread = None
+
+    def __del__(self) -> None:
+        """Without its owner the thread would wait for ever."""
+        self._jobs.put(None)
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, how: Callable[[A], None], finished: asyncio.Future[T], what: A
+) -> None:
+    def tell() -> None:
+        if not finished.done():
+            how(what)
+
+    try:
+        loop.call_soon_threadsafe(tell)
+    except RuntimeError:  # the loop is closed: the daemon left while this was stuck
+        return
 
 
 def _work_off(jobs: SimpleQueue[Callable[[], None] | None]) -> None:

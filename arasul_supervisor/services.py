@@ -18,12 +18,14 @@ from arasul_supervisor.ollama.pulls.journal import PullJournal
 from arasul_supervisor.ollama.pulls.registry import Registry
 from arasul_supervisor.ollama.pulls.stall import PullLimits
 from arasul_supervisor.ollama.residency import Residency
+from arasul_supervisor.supervision.open_files import open_files
 from arasul_supervisor.supervision.runners import runner_blobs
 from arasul_supervisor.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
+    from pathlib import Path
 
     from arasul_supervisor.api.server import Runner
     from arasul_supervisor.clock import Clock
@@ -84,6 +86,7 @@ class Services:
             registry=self._registry,
             store=self._store,
             journal=PullJournal(settings.state_dir / "pulls.json", log),
+            open_files=self._open_files,
             aliases=aliases,
             clock=clock,
             wait_ready=self._wait_ready,
@@ -129,12 +132,18 @@ class Services:
         await self._pulls.close()
         if self._runner is not None:
             await self._runner.cleanup()
-        for part in (self._residency, self._catalogue, self._registry, self._client, self._store):
+        for part in (self._residency, self._catalogue, self._registry, self._client):
             await part.close()
+        self._store.close()
         await self._runner_look.settle(timeout_s=0)
 
     async def _wait_ready(self) -> None:
         await self._engine.wait_until(lambda seen: seen.is_answering)
+
+    def _open_files(self, folder: Path) -> frozenset[str]:
+        """What the engine has open below it."""
+        pid = self._engine.snapshot.pid
+        return open_files(pid, folder) if pid is not None else frozenset()
 
     async def _runner_blobs(self) -> Mapping[int, str]:
         """The runners that live, see `Residency`; none where `/proc` does not answer."""

@@ -12,6 +12,7 @@ from arasul_supervisor.api.routes import Route
 from arasul_supervisor.errors import EngineSilent, PullNotFound
 from arasul_supervisor.model_store.purging import Purged, held_bytes, purge
 from arasul_supervisor.model_store.reader import StoreUnread
+from arasul_supervisor.ollama.job_view import ENDED
 from arasul_supervisor.supervision.open_files import open_files
 
 if TYPE_CHECKING:
@@ -89,9 +90,11 @@ class Jobs:
         job = self._job(call)
         if job in self._checks.jobs():
             return Reply(job_view((await self._checks.cancel(job.id)).view()))
+        was_active = job.view().state not in ENDED
         pull = await self._pulls.cancel(job.id)
-        await asyncio.sleep(PART_NOTES_S)
         if call.query_as(PurgeQuery).purge:
+            if was_active:
+                await asyncio.sleep(PART_NOTES_S)
             purged = await self._purge(pull)
             return Reply(job_view(pull.view(), kept_bytes=purged.kept_bytes, purged_bytes=purged.freed_bytes))
         return Reply(job_view(pull.view(), kept_bytes=await self._kept_bytes(pull)))

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # Together within DELETE_BOUND_S of `models.py`: two lists, an unload, a removal, two looks at the store.
-ASK_S: Final = 2.5
-UNLOAD_S: Final = 5.0
-STORE_S: Final = 1.0
+ASK_S: Final = 2.4
+UNLOAD_S: Final = 4.5
+STORE_S: Final = 0.8
 
 _BUSY: Final = {
     Vacated.ANSWERING: (
@@ -85,6 +85,8 @@ class ModelRemoval:
             return await self._remove_unlisted(name, before)
         holding = await self._holding(model.name)
         await self._vacate(model.name, holding.own_weights if holding else frozenset())
+        self._refuse_while_pulled(name)  # it may have begun while a request ended
+        self._refuse_while_a_pull_counts_on(holding, name)
         await self._client.delete(model.name, timeout_s=ASK_S)
         after = await self._seen_gone(model.name)
         if holding is None:
@@ -93,11 +95,20 @@ class ModelRemoval:
         return Removed(_message(model.name, holding.sharers), freed_bytes or 0)
 
     def _refuse_while_pulled(self, name: str) -> None:
+        job = self._pulls.pulling(name)
+        if job is not None:
+            raise ModelBusy(
+                f"{name} is being pulled.",
+                hint=f"Cancel that pull first: DELETE /api/models/pulls/{job.id}.",
+            )
+
+    def _refuse_while_a_pull_counts_on(self, holding: _Holding | None, name: str) -> None:
+        """Ollama does not look again at a layer that it found there: the pull would end without it."""
         for job in self._pulls.jobs():
-            if job.is_active and job.concerns(name):
+            if holding is not None and job.is_active and not holding.own_blobs.keys().isdisjoint(job.digests):
                 raise ModelBusy(
-                    f"{name} is being pulled.",
-                    hint=f"Cancel that pull first: DELETE /api/models/pulls/{job.id}.",
+                    f"{name} shares layers with {job.model}, which is being pulled.",
+                    hint=f"Wait for that pull, or cancel it: DELETE /api/models/pulls/{job.id}.",
                 )
 
     async def _remove_unlisted(self, name: str, before: CatalogueView) -> Removed:

@@ -25,9 +25,9 @@ class BrokenModelView:
 class PullJobView:
     """A job; bytes are sums over the layers known so far.
 
-    `status`: what it does now; `layer`: the digest under way, the `layer_number`th of `layers`. `broken`: only of
-    verify and repair. After a cancel `kept_bytes` is what stays on disk of its layers, `purged_bytes` what a purge
-    has freed.
+    `status`: what it does now; `layer`: the digest under way, the `layer_number`th of `layers`. `refetched_bytes`:
+    what had come, was lost and is fetched again. `broken`: only of verify and repair. After a cancel `kept_bytes` is
+    what stays on disk of its layers, `purged_bytes` what a purge has freed.
     """
 
     id: str
@@ -43,6 +43,7 @@ class PullJobView:
     layer_number: int | None
     layers: int | None
     attempts: int
+    refetched_bytes: int
     error: str | None
     created_at: str | None
     started_at: str | None
@@ -110,6 +111,7 @@ def job_view(job: JobView, *, kept_bytes: int | None = None, purged_bytes: int |
         layer_number=job.layer_number,
         layers=job.layers,
         attempts=job.attempts,
+        refetched_bytes=job.refetched_bytes,
         error=job.error,
         created_at=rfc3339(job.created_at),
         started_at=rfc3339(job.started_at),

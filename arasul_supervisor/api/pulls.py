@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from arasul_supervisor.errors import (
     RegistryError,
 )
 from arasul_supervisor.ollama.job_view import JobState
+from arasul_supervisor.ollama.pulls.jobs import TooManyPulls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.api.answers import Answer, Line
     from arasul_supervisor.api.engine_state import EngineAccess
     from arasul_supervisor.api.routes import Call
+    from arasul_supervisor.ollama.pulls.feed import PullFeed
     from arasul_supervisor.ollama.pulls.job import PullJob
     from arasul_supervisor.ollama.pulls.jobs import PullJobs
 
@@ -54,7 +55,7 @@ class Pulls:
     def __init__(self, access: EngineAccess, jobs: PullJobs) -> None:
         self._access = access
         self._jobs = jobs
-        self._watchers: Counter[str] = Counter()
+        self._feeds: dict[str, set[PullFeed]] = {}
         self._cancels: set[asyncio.Task[object]] = set()
         self._is_closing = False
 
@@ -71,7 +72,15 @@ class Pulls:
                 body_rule=MUST_NAME_A_MODEL,
                 streams=True,
                 notes="With `stream` (the default) the body is NDJSON; the last line has `status` success or `error`.",
-                errors=(ModelNotFound, EngineRefused, RegistryError, EngineDown, EngineSilent, DiskFull),
+                errors=(
+                    ModelNotFound,
+                    EngineRefused,
+                    RegistryError,
+                    EngineDown,
+                    EngineSilent,
+                    DiskFull,
+                    TooManyPulls,
+                ),
             ),
         )
 
@@ -86,13 +95,14 @@ class Pulls:
             is_insecure=body.insecure,
             is_kept=body.background or not body.cancel_on_disconnect,
         )
-        self._forget_ended()
         if body.background:
             await self._jobs.noted()
             return Reply(job_view(job.view()), 202)
+        feed = job.subscribe()
+        self._feeds.setdefault(job.id, set()).add(feed)
         if body.stream:
-            return LineStream(self._lines(job), partial(self._cancel_unless_wanted, job))
-        return await self._wait(job)
+            return LineStream(self._lines(job, feed), partial(self._client_gone, job, feed))
+        return await self._wait(job, feed)
 
     async def close(self) -> None:
         """No client that is cut off from now on cancels its pull; cancels under way are ended."""
@@ -102,42 +112,44 @@ class Pulls:
         if self._cancels:
             await asyncio.wait(tuple(self._cancels))
 
-    async def _wait(self, job: PullJob) -> Reply:
-        self._watchers[job.id] += 1
+    async def _wait(self, job: PullJob, feed: PullFeed) -> Reply:
         try:
             await job.ended()
         except asyncio.CancelledError:
-            self._watchers[job.id] -= 1
-            self._cancel_unless_wanted(job)
+            self._client_gone(job, feed)
             raise
-        self._watchers[job.id] -= 1
+        self._leave(job, feed)
         if job.state is JobState.DONE:
             return Reply(PullLineView(status="success"))
         raise job.failure or job.setback or ArasulError(f"The pull of {job.model} has ended.")
 
-    async def _lines(self, job: PullJob) -> AsyncGenerator[Line, None]:
+    async def _lines(self, job: PullJob, feed: PullFeed) -> AsyncGenerator[Line, None]:
         """All of them, though the first is told only when the pull outlives the daemon."""
-        self._watchers[job.id] += 1
-        feed = job.subscribe()
         try:
             await self._jobs.noted()
             async with aclosing(feed.lines()) as lines:
                 async for line in lines:
                     yield line
         finally:
-            job.unsubscribe(feed)
-            self._watchers[job.id] -= 1
+            self._leave(job, feed)
 
-    def _cancel_unless_wanted(self, job: PullJob) -> None:
-        """A client has left. Others that watch, and whoever asked for the pull to go on, keep it."""
-        if self._is_closing or job.is_kept or self._watchers[job.id] > 0:
+    def _leave(self, job: PullJob, feed: PullFeed) -> None:
+        job.unsubscribe(feed)
+        feeds = self._feeds.get(job.id, set())
+        feeds.discard(feed)
+        if not feeds:
+            self._feeds.pop(job.id, None)
+
+    def _client_gone(self, job: PullJob, feed: PullFeed) -> None:
+        """A client has left, maybe before its first line.
+
+        Others that watch, and whoever asked for the pull to go on, keep it.
+        """
+        self._leave(job, feed)
+        if self._is_closing or job.is_kept or job.id in self._feeds:
             return
         task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(
             self._jobs.cancel(job.id), name=f"pull-{job.id}-cancel"
         )  # Any: what it returns is dropped
         self._cancels.add(task)
         task.add_done_callback(self._cancels.discard)
-
-    def _forget_ended(self) -> None:
-        for job_id in [job_id for job_id, watchers in self._watchers.items() if not watchers]:
-            del self._watchers[job_id]

@@ -54,7 +54,7 @@ class _Config(msgspec.Struct):
 
 class _Manifest(msgspec.Struct):
     # null is what Ollama writes of a model that runs in the cloud
-    layers: list[_Layer] | None
+    layers: list[_Layer] | None = None
     config: _Config | None = None
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-PART: Final = "-partial"
 _DIGEST_IN_TEXT: Final = re.compile(DIGEST.pattern.encode())
 
 
@@ -32,7 +31,8 @@ def purge(
     """Remove what is unfinished of these layers, and their finished blobs that no model names.
 
     Finished blobs stay, as they do in Ollama's own prune, while a manifest cannot be read: it may name them. They
-    stay, too, while any unfinished layer is open: that pull may count on them and writes its manifest at its end.
+    stay, too, while the engine has any file of the store open: somebody's pull, which counts on blobs that it found
+    there and writes its manifest at its end, has its parts open, or the blob whose digest it computes.
 
     :param store: the folder that OLLAMA_MODELS names
     :param wanted: digests that an active job needs
@@ -46,7 +46,7 @@ def purge(
         if digest not in wanted and not _is_any_open(part_files(store, digest), open_files)
     ]
     freed_bytes = remove_parts(store, idle)
-    if not any(PART in file for file in open_files):
+    if not open_files:
         freed_bytes += _remove_unnamed(store, idle, open_files)
     return Purged(freed_bytes, held_bytes(store, layers))
 

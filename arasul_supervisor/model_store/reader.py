@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from arasul_supervisor.bounded import within
 from arasul_supervisor.errors import ArasulError
-from arasul_supervisor.offload import Offload
+from arasul_supervisor.offload import OffloadQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +32,7 @@ class StoreReader:
     def __init__(self, folder: Path | None) -> None:
         """Look at nothing yet; without a folder every call raises StoreUnread."""
         self.folder = folder
-        self._thread = Offload("model-store")
-        self._turn = asyncio.Lock()
+        self._thread = OffloadQueue("model-store")
 
     async def call(self, look: Callable[[Path], T], *, timeout_s: float = LOOK_S) -> T:
         """What `look(folder)` returns.
@@ -45,22 +43,16 @@ class StoreReader:
         if folder is None:
             raise StoreUnread("The folder of the models is not known; set OLLAMA_MODELS or HOME.")
         try:
-            # within: whoever had the turn before may be stuck too
-            found = await within(self._in_turn(lambda: (look(folder),), timeout_s), timeout_s)
+            return await self._thread.call(lambda: look(folder), timeout_s=timeout_s)
         except asyncio.TimeoutError:
-            found = None
+            raise StoreUnread(
+                f"The folder of the models {folder} did not answer within {timeout_s:g} s."
+            ) from None
         except OSError as error:
             raise StoreUnread(
                 f"The folder of the models {folder} cannot be read: {error.strerror}."
             ) from error
-        if found is None:
-            raise StoreUnread(f"The folder of the models {folder} did not answer within {timeout_s:g} s.")
-        return found[0]
 
-    async def close(self, *, timeout_s: float = 0.5) -> None:
+    def close(self) -> None:
         """Lets the thread end; one that is stuck is left behind."""
-        await self._thread.settle(timeout_s=timeout_s)
-
-    async def _in_turn(self, look: Callable[[], tuple[T]], timeout_s: float) -> tuple[T] | None:
-        async with self._turn:
-            return await self._thread.call(look, timeout_s=timeout_s)
+        self._thread.close()

@@ -36,7 +36,8 @@ class JobView:
 
     `model`: None for all models. `total` and `completed`: bytes over all layers, as far as they are known.
     `status`: what it does now, in Ollama's words. `layer`: the digest that is under way, the `layer_number`th of
-    `layers`. `next_attempt_at`: while it waits. `broken`: what verify and repair found; None for a pull.
+    `layers`. `refetched_bytes`: what had come, was lost and is fetched again, in this life of the daemon.
+    `next_attempt_at`: while it waits. `broken`: what verify and repair found; None for a pull.
     """
 
     id: str
@@ -49,6 +50,7 @@ class JobView:
     speed_bytes_per_s: float | None = None
     eta_s: float | None = None
     attempts: int = 0
+    refetched_bytes: int = 0
     status: str | None = None
     layer: str | None = None
     layer_number: int | None = None

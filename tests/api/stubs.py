@@ -209,6 +209,7 @@ async def api_under_test(
         catalogue,
         registry=registry,
         store=reader,
+        open_files=lambda _folder: frozenset(),
         journal=PullJournal((state or Path("/nonexistent")) / "pulls.json", log),
         aliases=aliases,
         clock=clock,
@@ -249,5 +250,5 @@ async def api_under_test(
         await residency.close()
         await catalogue.close()
         await registry.close()
-        await reader.close()
+        reader.close()
         await client.close()

@@ -18,6 +18,7 @@ from arasul_supervisor.ollama.pulls.journal import PullJournal
 from arasul_supervisor.ollama.pulls.registry import Registry
 from arasul_supervisor.ollama.pulls.retry import RetryPolicy
 from arasul_supervisor.ollama.pulls.stall import PullLimits
+from arasul_supervisor.supervision.open_files import open_files
 from tests.api.stubs import StubLog
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ async def pulls_of(
 ) -> AsyncIterator[Pulls]:
     clock = SystemClock()
     client = OllamaClient(f"http://127.0.0.1:{engine.port}", clock)
-    catalogue = Catalogue(client, clock)
+    store = StoreReader(engine.store)
+    catalogue = Catalogue(client, clock, store=store)
 
     async def wait_ready() -> None:
         await pulls.ready.wait()
@@ -59,12 +61,13 @@ async def pulls_of(
     def note_change() -> None:
         pulls.n_changes += 1
 
-    look, store, log = Registry(clock), StoreReader(engine.store), StubLog()
+    look, log = Registry(clock), StubLog()
     jobs = PullJobs(
         client,
         catalogue,
         registry=look,
         store=store,
+        open_files=lambda folder: open_files(engine.pid, folder),
         journal=PullJournal(state / "pulls.json", log),
         aliases=Aliases(aliases or {}),
         clock=clock,
@@ -75,12 +78,13 @@ async def pulls_of(
     )
     pulls = Pulls(client, catalogue, jobs)
     pulls.ready.set()
+    await jobs.restore()
     try:
         yield pulls
     finally:
         await jobs.close()
         await look.close()
-        await store.close()
+        store.close()
         await catalogue.close()
         await client.close()
 

@@ -193,6 +193,10 @@ class Storm:
         self.killings.append(Killing(who, at_mono, time.monotonic()))
         if who == "daemon":
             self.daemon.start()
+            for pull in self.pulls:
+                pull.completed = (
+                    0  # its attempt has ended with the daemon, also where the next is not counted yet
+                )
 
     def _do_what_is_due(self, now_mono: float) -> None:
         due = [entry for entry in self._later if entry[0] <= now_mono]

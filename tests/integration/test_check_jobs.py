@@ -43,7 +43,7 @@ async def checks_of(store: Path, *, stall_s: float = 60) -> AsyncIterator[CheckJ
         yield jobs
     finally:
         await jobs.close()
-        await reader.close()
+        reader.close()
 
 
 def install(store: Path, name: str, content: bytes = CONTENT) -> str:

@@ -10,8 +10,9 @@ import pytest
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.errors import EngineDown, ModelNotFound
 from arasul_supervisor.ollama.job_view import JobState
-from arasul_supervisor.ollama.pulls.job import PullJob, PullOrder
+from arasul_supervisor.ollama.pulls.job import PullJob
 from arasul_supervisor.ollama.pulls.journal import PullJournal, PullRecord
+from arasul_supervisor.ollama.pulls.order import PullOrder
 from arasul_supervisor.ollama.pulls.records import job_of, record_of
 from tests.api.stubs import StubLog
 
@@ -28,9 +29,15 @@ def job(*, is_kept: bool = True) -> PullJob:
     return pull
 
 
+async def journal_at(path: Path, log: StubLog) -> PullJournal:
+    journal = PullJournal(path, log)
+    await journal.read()
+    return journal
+
+
 async def test_what_was_noted_is_read_by_the_next_life(tmp_path: Path) -> None:
     path, log = tmp_path / "pulls.json", StubLog()
-    first = PullJournal(path, log)
+    first = await journal_at(path, log)
     first.note([RECORD])
     await first.noted()
     second = PullJournal(path, log)
@@ -42,8 +49,36 @@ async def test_what_was_noted_is_read_by_the_next_life(tmp_path: Path) -> None:
     assert (path.stat().st_mode & 0o777, log.events) == (0o600, [])
 
 
+async def test_what_was_never_read_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "pulls.json"
+    first = await journal_at(path, StubLog())
+    first.note([RECORD])
+    await first.close()
+    hasty = PullJournal(path, StubLog())
+    hasty.note([])
+    await hasty.close()
+    again = PullJournal(path, StubLog())
+
+    assert await again.read() == (RECORD,)
+    await again.close()
+
+
+async def test_news_that_come_while_a_write_fails_are_written_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "later"
+    journal = await journal_at(folder / "pulls.json", StubLog())
+    journal.note([])
+    await asyncio.sleep(0)  # the failing write is under way
+    await asyncio.to_thread(folder.mkdir)
+    journal.note([RECORD])
+    await journal.noted()
+    is_kept = journal.is_kept
+    await journal.close()
+
+    assert is_kept
+
+
 async def test_only_the_newest_of_many_states_is_written(tmp_path: Path) -> None:
-    journal = PullJournal(tmp_path / "pulls.json", StubLog())
+    journal = await journal_at(tmp_path / "pulls.json", StubLog())
     for n in range(100):
         journal.note([RECORD] * n)
     await journal.close()
@@ -76,7 +111,7 @@ async def test_a_journal_that_is_none_is_told_and_set_aside(tmp_path: Path, cont
 
 async def test_a_folder_that_cannot_be_written_is_told_once_and_tried_again(tmp_path: Path) -> None:
     folder, log = tmp_path / "later", StubLog()
-    journal = PullJournal(folder / "pulls.json", log)
+    journal = await journal_at(folder / "pulls.json", log)
     for _ in range(3):
         journal.note([RECORD])
         await journal.noted()

@@ -44,13 +44,13 @@ async def test_a_pull_shows_its_steps_and_ends_with_success(
     async with pulls_of(bare_engine) as pulls:
         await pulls.catalogue.models(timeout_s=3)
         job = pulls.jobs.begin(name, is_insecure=True)
-        was_pulling = pulls.jobs.is_pulling(name)
+        was_pulling = pulls.jobs.pulling(name) is job
         lines = await lines_of(pulls, job)
         installed = await pulls.catalogue.models(timeout_s=3)
 
     view = job.view()
     steps = [line["completed"] for line in lines if line.get("digest") == digest_of(BLOB)]
-    assert was_pulling and not pulls.jobs.is_pulling(name)
+    assert was_pulling and pulls.jobs.pulling(name) is None
     assert lines[-1] == {"status": "success"}
     assert steps == sorted(steps, key=lambda step: int(str(step)))
     assert len(set(steps)) > 3
@@ -160,7 +160,7 @@ async def test_an_alias_pulls_the_real_tag_and_leaves_the_asked_name_alone(
     real = registry.put_bytes("real", BLOB)
     async with pulls_of(bare_engine, aliases={"known:q8": real}) as pulls:
         job = pulls.jobs.begin("known:q8", is_insecure=True)
-        is_pulling_real = pulls.jobs.is_pulling(real)
+        is_pulling_real = pulls.jobs.pulling(real) is job
         view = await asyncio.wait_for(job.ended(), 20)
         names = [model.name for model in (await pulls.catalogue.models(timeout_s=3)).models]
         await pulls.client.delete("known:q8", timeout_s=5)

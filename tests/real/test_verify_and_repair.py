@@ -22,6 +22,7 @@ from arasul_supervisor.ollama.pulls.jobs import PullJobs
 from arasul_supervisor.ollama.pulls.journal import PullJournal
 from arasul_supervisor.ollama.pulls.registry import Registry
 from arasul_supervisor.ollama.residency import Residency
+from arasul_supervisor.supervision.open_files import open_files
 from tests.engine.store import blob_path, digest_of, install_model, manifest_path
 from tests.engine.tiny_gguf import OTHER
 
@@ -100,6 +101,7 @@ async def room_of(
         catalogue,
         registry=registry,
         store=reader,
+        open_files=lambda folder: open_files(engine.pid, folder),
         journal=PullJournal(store.parent / "pulls.json", Silence()),
         aliases=known,
         clock=clock,
@@ -114,8 +116,9 @@ async def room_of(
     try:
         yield Room(client, pulls, residency, checks)
     finally:
-        for part in (checks, pulls, residency, catalogue, registry, client, reader):
+        for part in (checks, pulls, residency, catalogue, registry, client):
             await part.close()
+        reader.close()
 
 
 def flip(store: Path, digest: str) -> None:

@@ -146,6 +146,15 @@ def test_a_process_that_is_gone_has_no_open_files(tmp_path: Path) -> None:
     assert open_files(child.pid, tmp_path) == frozenset()
 
 
+def test_finished_blobs_stay_while_the_engine_computes_a_digest(tmp_path: Path) -> None:
+    write(blob_path(tmp_path, MINE))
+    hashed = write(blob_path(tmp_path, OTHER))
+
+    purge(tmp_path, [MINE], wanted=(), open_files={str(hashed)})
+
+    assert blob_path(tmp_path, MINE).exists()
+
+
 def test_a_file_that_is_open_is_found_again_by_a_path_below_the_folder(tmp_path: Path) -> None:
     with write(blob_path(tmp_path, MINE)).open("rb") as file:
         assert open_files(os.getpid(), tmp_path) == {file.name}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 
-from arasul_supervisor.offload import Offload
+from arasul_supervisor.offload import Offload, OffloadQueue
 
 
 async def test_a_read_that_is_stuck_is_given_up_and_not_doubled() -> None:
@@ -74,3 +75,40 @@ async def test_a_read_that_is_stuck_when_the_thread_is_let_go_does_not_hold_late
     await offload.settle(timeout_s=2)
 
     assert meanwhile is None  # never two at once, even so
+
+
+async def test_calls_in_a_queue_come_in_their_order() -> None:
+    queue, seen = OffloadQueue("test-queue"), list[int]()
+    await asyncio.gather(*(queue.call(partial(seen.append, n), timeout_s=5) for n in range(20)))
+    queue.close()
+
+    assert seen == list(range(20))
+
+
+async def test_a_call_that_was_given_up_does_not_fail_the_next() -> None:
+    may_go_on = threading.Event()
+    queue = OffloadQueue("test-queue")
+    with pytest.raises(asyncio.TimeoutError):
+        await queue.call(lambda: may_go_on.wait(10), timeout_s=0.05)
+    waiting = asyncio.create_task(queue.call(lambda: "next", timeout_s=5))
+    await asyncio.sleep(0.05)
+    may_go_on.set()
+    found = await waiting
+    queue.close()
+
+    assert found == "next"
+
+
+async def test_a_call_that_nobody_waits_for_any_more_is_left_out() -> None:
+    may_go_on, calls = threading.Event(), list[int]()
+    queue = OffloadQueue("test-queue")
+    stuck = asyncio.create_task(queue.call(lambda: may_go_on.wait(10), timeout_s=5))
+    await asyncio.sleep(0)
+    with pytest.raises(asyncio.TimeoutError):
+        await queue.call(lambda: calls.append(1), timeout_s=0.05)
+    may_go_on.set()
+    await stuck
+    await queue.call(lambda: None, timeout_s=5)
+    queue.close()
+
+    assert calls == []

@@ -186,7 +186,7 @@ def store(tmp_path: Path) -> Path:
 async def reader(store: Path) -> AsyncIterator[StoreReader]:
     reader = StoreReader(store)
     yield reader
-    await reader.close()
+    reader.close()
 
 
 @pytest.fixture

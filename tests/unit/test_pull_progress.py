@@ -69,13 +69,23 @@ def test_a_part_that_is_begun_anew_waits_until_it_is_where_it_was() -> None:
     assert progress.completed_bytes == 60
 
 
+def test_what_was_lost_and_is_fetched_again_is_counted() -> None:
+    progress = PullProgress()
+    for completed in (50, 30, 60):  # a part that is begun anew
+        progress.note(layer_line(A, completed), 0.0)
+    progress.begin_attempt([on_disk(A, done=10)])  # parts in flight at a SIGKILL
+    progress.note(layer_line(A, 10), 0.0)
+
+    assert progress.refetched_bytes == (50 - 30) + (60 - 10)
+
+
 def test_an_attempt_begins_with_what_lies_on_disk() -> None:
     progress = PullProgress()
     progress.expect([A, B])
     progress.note(layer_line(A, 100), 0.0)
     progress.begin_attempt([on_disk(A, done=30), on_disk(B, done=0)])
 
-    assert (progress.total_bytes, progress.completed_bytes, progress.best_bytes) == (150, 30, 100)
+    assert (progress.total_bytes, progress.completed_bytes) == (150, 30)
 
 
 def test_the_manifest_tells_the_total_before_the_first_byte_and_the_layer_under_way() -> None:

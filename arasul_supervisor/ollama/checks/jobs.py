@@ -152,9 +152,10 @@ class CheckJobs:
         )
 
     def _forget_oldest(self) -> None:
-        ended = [job.id for job in self._jobs.values() if not job.is_active]
-        for job_id in ended[: max(0, len(ended) - MAX_ENDED_JOBS)]:
-            del self._jobs[job_id]
+        ended = [job for job in self._jobs.values() if not job.is_active]
+        ended.sort(key=lambda job: job.view().finished_at or 0.0)
+        for job in ended[: max(0, len(ended) - MAX_ENDED_JOBS)]:
+            del self._jobs[job.id]
 
 
 def _stopping() -> ArasulError:

@@ -69,6 +69,9 @@ class Repairing:
             if cure.digests:
                 say(f"unloading what uses the damaged blobs of {cure.name}")
                 await self._unload(users, cure.digests)
+                # A pull that has begun meanwhile may count on them: Ollama looks at what is there only once.
+                if not self._pulls.others.digests(None).isdisjoint(cure.digests):
+                    return BEING_PULLED
                 await self._store.call(lambda store: _remove(store, cure.digests))
                 with suppress(ModelBusy):  # loaded between the two: it goes when it has answered
                     await self._unload(users, cure.digests)

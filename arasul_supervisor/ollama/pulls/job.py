@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.ollama.job_view import ENDED, JobState, JobView
 from arasul_supervisor.ollama.names import same_model
 from arasul_supervisor.ollama.pull_lines import SUCCESS, PullLine
 from arasul_supervisor.ollama.pulls.feed import PullFeed
+from arasul_supervisor.ollama.pulls.order import JobFigures
 from arasul_supervisor.ollama.pulls.progress import PullProgress
 from arasul_supervisor.ollama.pulls.told import error_line, resuming_line, retry_line, with_figures
 
@@ -19,33 +19,9 @@ if TYPE_CHECKING:
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.errors import ArasulError
     from arasul_supervisor.model_store.parts import LayerOnDisk
+    from arasul_supervisor.ollama.pulls.order import PullOrder
 
 KIND: Final = "pull"
-
-
-@dataclass(frozen=True, slots=True)
-class PullOrder:
-    """What was asked for: `model` under the asked name, by the tag `real` (the same unless it is an alias)."""
-
-    id: str
-    model: str
-    real: str
-    is_insecure: bool
-    created_at: float
-
-    @property
-    def is_alias(self) -> bool:
-        """True when the model is pulled under another name than the asked one."""
-        return self.real != self.model
-
-
-@dataclass(frozen=True, slots=True)
-class JobFigures:
-    """What an earlier life of the daemon knew of a pull, in bytes; holds until more is known."""
-
-    total: int | None = None
-    completed: int = 0
-    digests: tuple[str, ...] = ()
 
 
 class PullJob:
@@ -53,6 +29,7 @@ class PullJob:
 
     `is_kept`: it goes on when all its clients have left. `real_was_there`: whether the tag behind an alias was
     installed before; None until it was looked at. `needs_real`: that tag must stay until it was copied.
+    `is_fetching`: Ollama is asked to pull it now. `holds_room`: what it still needs on the disk is promised to it.
     """
 
     def __init__(
@@ -72,6 +49,7 @@ class PullJob:
         self.setback: ArasulError | None = None
         self.is_kept = False
         self.needs_real = order.is_alias
+        self.is_fetching = self.holds_room = False
         self.missing_bytes: int | None = None
         self.free_when_parked: int | None = None
         self.n_parked = 0
@@ -118,6 +96,11 @@ class PullJob:
         """When it ended, in epoch seconds."""
         return self._finished_at
 
+    @property
+    def has_begun(self) -> bool:
+        """True once any of its bytes were on disk, in an earlier life of the daemon too."""
+        return self.progress.completed_bytes > 0 or self._before.completed > 0
+
     def concerns(self, name: str) -> bool:
         """True when that model is what it pulls, by the asked or by the real name."""
         return same_model(name, self.order.model) or same_model(name, self.order.real)
@@ -139,6 +122,7 @@ class PullJob:
             speed_bytes_per_s=progress.speed_bytes_per_s(now_mono) if is_running else None,
             eta_s=progress.eta_s(now_mono) if is_running else None,
             attempts=self.attempts,
+            refetched_bytes=progress.refetched_bytes,
             status=self._current.status if self.is_active else None,
             layer=progress.layer if is_running else None,
             layer_number=progress.layer_number if is_running else None,
@@ -222,7 +206,7 @@ class PullJob:
         if line.digest is None and line == self._current:
             return
         self.progress.note(line, self._clock.mono())
-        if line.digest in self.progress.digests and line.digest is not None:
+        if line.digest is not None and self.progress.knows(line.digest):
             line = PullLine(line.status, line.digest, line.total, self.progress.completed_of(line.digest))
             self._layers[line.digest or ""] = line
         self._current = line

@@ -5,25 +5,24 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.bounded import end_task, within
+from arasul_supervisor.bounded import end_task
 from arasul_supervisor.errors import ArasulError, EngineDown, PullNotFound
-from arasul_supervisor.model_store.disk import free_bytes
-from arasul_supervisor.model_store.reader import StoreUnread
 from arasul_supervisor.ollama.names import same_model
 from arasul_supervisor.ollama.near_names import near_names, near_names_hint
-from arasul_supervisor.ollama.pulls.job import PullJob, PullOrder
+from arasul_supervisor.ollama.pulls.job import PullJob
+from arasul_supervisor.ollama.pulls.order import PullOrder
 from arasul_supervisor.ollama.pulls.others import Others
+from arasul_supervisor.ollama.pulls.parking import Parking
 from arasul_supervisor.ollama.pulls.records import job_of, record_of
-from arasul_supervisor.ollama.pulls.room import may_have_room, wait_before_look
 from arasul_supervisor.ollama.pulls.run import PullRun, PullTools
 from arasul_supervisor.ollama.pulls.stall import PullLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
+    from pathlib import Path
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.model_store.reader import StoreReader
@@ -34,12 +33,19 @@ if TYPE_CHECKING:
     from arasul_supervisor.ollama.pulls.registry import Registry
 
 MAX_ENDED_JOBS: Final = 100
+MAX_ACTIVE_JOBS: Final = 500
 
 
 class PullCancelled(ArasulError):
     """The pull was cancelled; asked for again, it goes on from where it stood."""
 
     code, status = "pull_cancelled", 409
+
+
+class TooManyPulls(ArasulError):
+    """Five hundred pulls are waiting already; ask again when some have ended."""
+
+    code, status = "too_many_pulls", 409
 
 
 class PullJobs:
@@ -53,6 +59,7 @@ class PullJobs:
         registry: Registry,
         store: StoreReader,
         journal: PullJournal,
+        open_files: Callable[[Path], Collection[str]],
         aliases: Aliases,
         clock: Clock,
         wait_ready: Callable[[], Awaitable[None]],
@@ -62,6 +69,7 @@ class PullJobs:
     ) -> None:
         """Remember the parts; nothing runs before `restore` or `begin`.
 
+        :param open_files: absolute paths below a folder that the engine has open; blocks
         :param wait_ready: returns when the engine is ready; may wait for ever
         :param concurrency: pulls that run at once; the others queue in their order
         :param after_change: called after each pull that changed what is installed
@@ -75,8 +83,8 @@ class PullJobs:
         self._queue: deque[PullJob] = deque()
         self._runs: dict[str, PullRun] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._parked: dict[str, asyncio.Task[None]] = {}
         self.others = Others(self._jobs)
+        self._parking = Parking(store, self.others, go_on=self._go_on, fail=self._report)
         self._tools = PullTools(
             client=client,
             catalogue=catalogue,
@@ -85,6 +93,7 @@ class PullJobs:
             clock=clock,
             limits=self._limits,
             others=self.others,
+            open_files=open_files,
             wait_until_open=self._wait_until_open,
             suggest=self._suggest,
             after_change=after_change,
@@ -110,6 +119,7 @@ class PullJobs:
         :param is_kept: it goes on without any client; a pull that nobody keeps does not outlive the daemon
 
         :raises EngineDown: the daemon is stopping
+        :raises TooManyPulls: five hundred have not ended yet
         """
         if self._is_closing:
             raise EngineDown("The daemon is stopping; no pull begins any more.")
@@ -117,11 +127,13 @@ class PullJobs:
             (job for job in self._jobs.values() if job.is_active and same_model(job.model, name)), None
         )
         if job is None:
+            if sum(job.is_active for job in self._jobs.values()) >= MAX_ACTIVE_JOBS:
+                raise TooManyPulls
             job = PullJob(self._order(name, is_insecure=is_insecure), self._clock)
             self._jobs[job.id] = job
             self._queue.append(job)
-        elif job.is_parked:
-            self._unpark(job)
+        else:
+            self._go_on(job)
         job.is_kept |= is_kept
         self._note()
         self._start_next()
@@ -150,23 +162,20 @@ class PullJobs:
         """The pull of that model, by its asked or its real name, that is queued or under way."""
         return next((job for job in self._jobs.values() if job.is_active and job.concerns(name)), None)
 
-    def is_pulling(self, name: str) -> bool:
-        """True while there is such a pull."""
-        return self.pulling(name) is not None
-
     async def cancel(self, job_id: str) -> PullJob:
         """Ends a pull; its parts stay on disk. One that has ended stays as it is.
 
         :raises PullNotFound: when there is none of that id
         """
         job = self.job(job_id)
-        for task in (self._tasks.get(job_id), self._parked.get(job_id)):
-            if task is not None:
-                await end_task(task)
+        # Told at once: whoever asked may hang up while the tasks end.
+        job.cancel(PullCancelled())
         if job in self._queue:
             self._queue.remove(job)
-        job.cancel(PullCancelled())
         self._note()
+        if (task := self._tasks.get(job_id)) is not None:
+            await end_task(task)
+        await self._parking.leave(job)
         await self._journal.noted()
         return job
 
@@ -187,8 +196,9 @@ class PullJobs:
         """Ends every task; the watchers get a last line. What has not ended goes on in the daemon's next life."""
         self._is_closing = True
         self._has_cut_streams = bool(self._tasks)
-        for task in (*self._tasks.values(), *self._parked.values()):
+        for task in tuple(self._tasks.values()):
             await end_task(task)
+        await self._parking.close()
         for job in self._jobs.values():
             if job.is_kept:
                 job.suspend(self._stopping())
@@ -220,10 +230,13 @@ class PullJobs:
 
     def _run_ended(self, job: PullJob, task: asyncio.Task[None]) -> None:
         del self._runs[job.id], self._tasks[job.id]
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            if not self._is_closing:
+                job.cancel(PullCancelled())
+        elif (error := task.exception()) is not None:
             self._report(job, task, error)
         if job.is_parked and not self._is_closing:
-            self._await_room(job)
+            self._parking.enter(job)
         self._note()
         self._start_next()
         self._forget_oldest()
@@ -240,42 +253,20 @@ class PullJobs:
             {"message": "a pull ended by a fault", "exception": error, "task": task}
         )
 
-    def _await_room(self, job: PullJob) -> None:
-        waiting = asyncio.get_running_loop().create_task(self._wait_for_room(job), name=f"pull-{job.id}-room")
-        self._parked[job.id] = waiting
-        waiting.add_done_callback(lambda _ended: self._parked.pop(job.id, None))
-
-    async def _wait_for_room(self, job: PullJob) -> None:
-        """Queues the job again once the disk may have room for it, unless somebody did before."""
-        while not job.unparked.is_set():
-            with suppress(asyncio.TimeoutError):
-                await within(job.unparked.wait(), wait_before_look(job.n_parked))
-                return
-            if await self._may_have_room(job) and not job.unparked.is_set():
-                self._unpark(job)
-                self._start_next()
-
-    async def _may_have_room(self, job: PullJob) -> bool:
-        try:
-            free = await self._store.call(free_bytes)
-        except StoreUnread:
-            return False
-        return free is not None and may_have_room(
-            missing=job.missing_bytes,
-            elsewhere=self.others.remaining_bytes(job),
-            free=free,
-            free_when_full=job.free_when_parked,
-        )
-
-    def _unpark(self, job: PullJob) -> None:
+    def _go_on(self, job: PullJob) -> None:
+        """A parked pull is queued again; one that is not parked any more stays as it is."""
+        if not job.is_parked:
+            return
         job.unpark()
         self._queue.append(job)
         self._note()
+        self._start_next()
 
     def _forget_oldest(self) -> None:
-        ended = [job.id for job in self._jobs.values() if not job.is_active]
-        for job_id in ended[: max(0, len(ended) - MAX_ENDED_JOBS)]:
-            del self._jobs[job_id]
+        ended = [job for job in self._jobs.values() if not job.is_active]
+        ended.sort(key=lambda job: job.finished_at or 0.0)
+        for job in ended[: max(0, len(ended) - MAX_ENDED_JOBS)]:
+            del self._jobs[job.id]
 
     async def _wait_until_open(self) -> None:
         while (left_s := self._closed_until_mono - self._clock.mono()) > 0:  # noqa: ASYNC110 - a pause may grow

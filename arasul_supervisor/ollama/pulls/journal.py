@@ -69,7 +69,7 @@ class PullJournal:
         self._newest: bytes | None = None
         self._writing: asyncio.Task[None] | None = None
         self._was_tried, self._has_news = asyncio.Event(), asyncio.Event()
-        self._is_trouble_told = False
+        self._is_trouble_told = self._is_read = False
         self.is_kept = True
         """False since the last write failed."""
 
@@ -85,14 +85,18 @@ class PullJournal:
                 decision="it is set aside as pulls.json.unread; a pull that is asked for again goes on from its parts",
             )
             await self._thread.call(lambda: _set_aside(self._path), timeout_s=WRITE_S)
+            self._is_read = True
             return ()
         if found is None:
             self._tell_trouble(f"{self._path} was not read within {WRITE_S:g} s")
             return ()
+        self._is_read = True
         return found[0]
 
     def note(self, records: Sequence[PullRecord]) -> None:
-        """Have this written; returns at once."""
+        """Have this written; returns at once. Nothing is before `read` has seen what this would replace."""
+        if not self._is_read:
+            return
         self._newest = msgspec.json.format(msgspec.json.encode(_Content(_VERSION, tuple(records))), indent=1)
         self._was_tried.clear()
         self._has_news.set()
@@ -127,7 +131,8 @@ class PullJournal:
             if self._newest is content or self._newest is None:
                 self._was_tried.set()
             if trouble is not None:
-                self._has_news.clear()
+                if self._newest is content:
+                    self._has_news.clear()
                 with suppress(asyncio.TimeoutError):
                     await within(self._has_news.wait(), RETRY_S)
 

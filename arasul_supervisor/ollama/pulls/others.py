@@ -21,12 +21,19 @@ class Others:
         self._jobs = jobs
 
     def remaining_bytes(self, asking: PullJob) -> int:
-        """What those under way will still write; a parked one waits for room itself, a queued one knows nothing."""
-        return sum(
-            max(0, (job.progress.total_bytes or 0) - job.progress.completed_bytes)
-            for job in self._active(asking)
-            if not job.is_parked and job.progress.is_manifest_known
-        )
+        """What those that room was promised to will still write, but for the layers of the asking one."""
+        counted = set(asking.progress.digests)
+        remaining_bytes = 0
+        for job in self._active(asking):
+            if job.holds_room:
+                fresh = [digest for digest in job.progress.digests if digest not in counted]
+                remaining_bytes += sum(map(job.progress.remaining_of, fresh))
+                counted.update(fresh)
+        return remaining_bytes
+
+    def fetched_digests(self, asking: PullJob) -> frozenset[str]:
+        """Layers that Ollama may be writing now for another pull."""
+        return frozenset(digest for job in self._active(asking) if job.is_fetching for digest in job.digests)
 
     def digests(self, asking: PullJob | None) -> frozenset[str]:
         """Layers that active pulls fetch."""

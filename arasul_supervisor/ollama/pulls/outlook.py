@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.model_store.disk import free_bytes
 from arasul_supervisor.model_store.manifests import DIGEST, Layer
-from arasul_supervisor.model_store.part_mending import mend_parts
-from arasul_supervisor.model_store.parts import layers_on_disk
+from arasul_supervisor.model_store.part_mending import MendedParts, mend_parts
+from arasul_supervisor.model_store.parts import layers_on_disk, part_files
 from arasul_supervisor.model_store.reader import StoreUnread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.model_store.parts import LayerOnDisk
     from arasul_supervisor.model_store.reader import StoreReader
@@ -33,8 +36,21 @@ class Found:
 class Outlook:
     """Of one pull. Nothing here decides: where nothing can be seen, Ollama is simply asked to pull."""
 
-    def __init__(self, job: PullJob, registry: Registry, store: StoreReader, clock: Clock) -> None:
+    def __init__(
+        self,
+        job: PullJob,
+        registry: Registry,
+        store: StoreReader,
+        *,
+        open_files: Callable[[Path], Collection[str]],
+        clock: Clock,
+    ) -> None:
+        """Look at nothing yet.
+
+        :param open_files: absolute paths below that folder that the engine has open; blocks
+        """
         self._job, self._registry, self._store, self._clock = job, registry, store, clock
+        self._open_files = open_files
         self._layers: tuple[Layer, ...] | None = None
         self._looked_mono: float | None = None
 
@@ -80,14 +96,25 @@ class Outlook:
             return Found(None, None)
         return Found(on_disk if layers else None, free)
 
-    async def mend(self, *, wanted_elsewhere: frozenset[str]) -> bool:
+    async def mend(self, *, fetched_elsewhere: frozenset[str]) -> bool:
         """Cures what keeps Ollama from going on with the parts of this pull; True when there was something to cure.
 
-        :param wanted_elsewhere: digests that other pulls fetch now, which are left alone
+        What Ollama has open is somebody's `ollama pull` in a terminal, and is left alone as well.
+
+        :param fetched_elsewhere: digests that other pulls of ours fetch now
         """
-        layers = [layer for layer in self.layers if layer.digest not in wanted_elsewhere]
+        layers = [layer for layer in self.layers if layer.digest not in fetched_elsewhere]
         try:
-            mended = await self._store.call(lambda folder: mend_parts(folder, layers))
+            mended = await self._store.call(lambda folder: self._mend(folder, layers))
         except StoreUnread:
             return False
         return bool(mended.rewritten or mended.removed)
+
+    def _mend(self, folder: Path, layers: list[Layer]) -> MendedParts:
+        opened = self._open_files(folder)
+        idle = [
+            layer
+            for layer in layers
+            if not any(str(part) in opened for part in part_files(folder, layer.digest))
+        ]
+        return mend_parts(folder, idle)

@@ -23,8 +23,11 @@ DOWNLOADING: Final = "pulling "
 
 @dataclass(slots=True)
 class _LayerProgress:
+    """Bytes. `fetched` is what Ollama said last, which steps back when it begins a part anew; `completed` does not."""
+
     total: int
     completed: int
+    fetched: int = 0
 
 
 class PullProgress:
@@ -37,23 +40,26 @@ class PullProgress:
 
     def __init__(self) -> None:
         self._layers: dict[str, _LayerProgress] = {}
-        self._fetched_bytes = 0
+        self._total_bytes = self._completed_bytes = 0  # sums, for a model may have thousands of layers
+        self._numbers: dict[str, int] = {}
+        self.fetched_bytes = 0
+        """What came in this life of the daemon."""
         self._samples: deque[tuple[float, int]] = deque()
         self._layer: str | None = None
         self._seen: set[str] = set()
-        self.best_bytes = 0
-        """The most that any attempt had."""
+        self.refetched_bytes = 0
+        """What had come, was lost (parts in flight at a SIGKILL, or of a line that was cut), and is fetched again."""
         self.is_manifest_known = False
 
     @property
     def total_bytes(self) -> int | None:
         """Bytes of all layers known so far; None before the first."""
-        return sum(layer.total for layer in self._layers.values()) if self._layers else None
+        return self._total_bytes if self._layers else None
 
     @property
     def completed_bytes(self) -> int:
         """Bytes of these that are on disk."""
-        return sum(layer.completed for layer in self._layers.values())
+        return self._completed_bytes
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -68,12 +74,16 @@ class PullProgress:
     @property
     def layer_number(self) -> int | None:
         """The place of that layer, from 1."""
-        return self.digests.index(self._layer) + 1 if self._layer in self._layers else None
+        return self._numbers.get(self._layer) if self._layer is not None else None
 
     @property
     def n_layers(self) -> int | None:
         """How many layers there are; None until the manifest is known."""
         return len(self._layers) if self.is_manifest_known else None
+
+    def knows(self, digest: str) -> bool:
+        """True when that layer is among them."""
+        return digest in self._layers
 
     def expect(self, layers: Iterable[Layer]) -> None:
         """All layers of the manifest, before the first of their bytes."""
@@ -82,7 +92,9 @@ class PullProgress:
         for digest, layer in self._layers.items():
             if digest in known:
                 layer.completed = min(known[digest].completed, layer.total)
+                layer.fetched = known[digest].fetched
         self.is_manifest_known = True
+        self._sum_up()
 
     def begin_attempt(self, on_disk: Iterable[LayerOnDisk]) -> None:
         """What an attempt begins with, by what lies on disk."""
@@ -91,7 +103,8 @@ class PullProgress:
                 found.layer.digest, _LayerProgress(found.layer.size_bytes, found.done_bytes)
             )
             layer.completed = min(found.done_bytes, layer.total)
-        self.best_bytes = max(self.best_bytes, self.completed_bytes)
+            self._take_fetched(layer, layer.completed)
+        self._sum_up()
         self._layer = None
         self._seen.clear()
 
@@ -105,26 +118,41 @@ class PullProgress:
             if not line.status.startswith(DOWNLOADING):
                 for layer in self._layers.values():
                     layer.completed = layer.total
+                self._sum_up()
                 self._layer = None
             return
         layer_before = self._layers.get(line.digest)
         if layer_before is None and len(self._layers) >= MAX_LAYERS:
             return
-        self._layer = line.digest
-        total, completed = line.total or 0, line.completed or 0
-        layer = layer_before or _LayerProgress(total, completed)
-        if line.digest in self._seen:  # what a layer has at first sight was there before: no speed of ours
-            self._fetched_bytes += max(0, completed - layer.completed)
-        self._seen.add(line.digest)
-        self._layers[line.digest] = layer
+        self._note_layer(line.digest, layer_before, line.total or 0, line.completed or 0)
+        self._sample(now_mono)
+
+    def _note_layer(self, digest: str, before: _LayerProgress | None, total: int, completed: int) -> None:
+        layer = before or _LayerProgress(total, completed)
+        if before is None:
+            self._layers[digest] = layer
+            self._numbers[digest] = len(self._layers)
+            self._total_bytes += total
+            self._completed_bytes += completed
+        self._layer = digest
+        if digest in self._seen:  # what a layer has at first sight was there before: no speed of ours
+            self.fetched_bytes += max(0, completed - layer.completed)
+        self._seen.add(digest)
+        self._total_bytes -= layer.total
+        self._completed_bytes -= layer.completed
         layer.total = max(total, layer.completed)
         layer.completed = max(layer.completed, completed)
-        self.best_bytes = max(self.best_bytes, self.completed_bytes)
-        self._sample(now_mono)
+        self._total_bytes += layer.total
+        self._completed_bytes += layer.completed
+        self._take_fetched(layer, completed)
 
     def completed_of(self, digest: str) -> int:
         """Bytes of one layer."""
         return self._layers[digest].completed
+
+    def remaining_of(self, digest: str) -> int:
+        """Bytes of one layer that are still to come."""
+        return self._layers[digest].total - self._layers[digest].completed
 
     def total_of(self, digest: str) -> int:
         """Bytes of one layer when it is complete."""
@@ -139,7 +167,7 @@ class PullProgress:
         span_s = now_mono - since_mono
         if span_s < MIN_SPAN_S:
             return None
-        return (self._fetched_bytes - fetched_then) / span_s
+        return (self.fetched_bytes - fetched_then) / span_s
 
     def eta_s(self, now_mono: float) -> float | None:
         """Seconds until the layers known so far are complete; None when that cannot be said."""
@@ -148,8 +176,17 @@ class PullProgress:
             return None
         return max(0, self.total_bytes - self.completed_bytes) / speed
 
+    def _sum_up(self) -> None:
+        self._total_bytes = sum(layer.total for layer in self._layers.values())
+        self._completed_bytes = sum(layer.completed for layer in self._layers.values())
+        self._numbers = {digest: number for number, digest in enumerate(self._layers, 1)}
+
+    def _take_fetched(self, layer: _LayerProgress, fetched: int) -> None:
+        self.refetched_bytes += max(0, layer.fetched - fetched)
+        layer.fetched = fetched
+
     def _sample(self, now_mono: float) -> None:
         if not self._samples or now_mono - self._samples[-1][0] >= SAMPLE_EVERY_S:
-            self._samples.append((now_mono, self._fetched_bytes))
+            self._samples.append((now_mono, self.fetched_bytes))
         while len(self._samples) > 1 and self._samples[0][0] < now_mono - WINDOW_S:
             self._samples.popleft()

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.errors import ArasulError
 from arasul_supervisor.ollama.job_view import ENDED, JobState
-from arasul_supervisor.ollama.pulls.job import JobFigures, PullJob, PullOrder
+from arasul_supervisor.ollama.pulls.job import PullJob
 from arasul_supervisor.ollama.pulls.journal import PullRecord
+from arasul_supervisor.ollama.pulls.order import JobFigures, PullOrder
 
 if TYPE_CHECKING:
     from arasul_supervisor.clock import Clock

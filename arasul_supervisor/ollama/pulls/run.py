@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from arasul_supervisor.bounded import end_task, within
@@ -19,7 +19,8 @@ from arasul_supervisor.ollama.pulls.room import disk_full, has_room, missing_byt
 from arasul_supervisor.ollama.pulls.stall import PullLimits, StallWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
+    from pathlib import Path
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.model_store.reader import StoreReader
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
 class PullTools:
     """What the runs of all pulls share.
 
-    `wait_until_open` returns when the engine is ready and no pause is on. `others` are the other pulls. `suggest`
-    is a hint for a name that the registry does not know. `after_change` is called when what is installed has
-    changed, `noted` when what is kept of a job has.
+    `wait_until_open` returns when the engine is ready and no pause is on. `others` are the other pulls. `open_files`
+    tells the absolute paths below a folder that the engine has open, and blocks. `suggest` is a hint for a name that
+    the registry does not know. `after_change` is called when what is installed has changed, `noted` when what is kept
+    of a job has.
     """
 
     client: OllamaClient
@@ -46,6 +48,7 @@ class PullTools:
     clock: Clock
     limits: PullLimits
     others: Others
+    open_files: Callable[[Path], Collection[str]]
     wait_until_open: Callable[[], Awaitable[None]]
     suggest: Callable[[str], str | None]
     after_change: Callable[[], None]
@@ -59,8 +62,10 @@ class PullRun:
         self._job = job
         self._tools = tools
         self._stream: asyncio.Task[None] | None = None
-        self._outlook = Outlook(job, tools.registry, tools.store, tools.clock)
-        self._setbacks = Setbacks()
+        self._outlook = Outlook(
+            job, tools.registry, tools.store, open_files=tools.open_files, clock=tools.clock
+        )
+        self._setbacks = Setbacks(has_bytes=job.has_begun)
         self._host = canonical(job.order.real).partition("/")[0]
 
     async def run(self) -> None:
@@ -68,7 +73,7 @@ class PullRun:
         clock = self._tools.clock
         while True:
             await self._tools.wait_until_open()
-            best_before, since_mono = self._job.progress.best_bytes, clock.mono()
+            fetched_before, since_mono = self._job.progress.fetched_bytes, clock.mono()
             self._job.begin_attempt()
             self._tools.noted()
             error = await self._attempt()
@@ -78,13 +83,14 @@ class PullRun:
             if isinstance(error, DiskFull):
                 await self._park(error)
                 return
-            self._count(error, best_before, clock.mono() - since_mono)
+            self._count(error, self._job.progress.fetched_bytes - fetched_before, clock.mono() - since_mono)
             wait_s = await self._wait_after(error)
             if wait_s is None:
                 self._job.fail(error)
                 return
             self._job.begin_retry(error, wait_s)
-            self._setbacks = _after_wait(self._setbacks, wait_s)
+            if not isinstance(error, RegistryAsksToWait):  # its own wish costs no patience
+                self._setbacks = replace(self._setbacks, fruitless_s=self._setbacks.fruitless_s + wait_s)
             await asyncio.sleep(wait_s)
 
     async def pause(self) -> bool:
@@ -99,12 +105,15 @@ class PullRun:
         try:
             await self._remember_what_was_there()
             await self._look_ahead()
+            await self._tools.wait_until_open()  # it may be about to stop by now
             await self._pull()
             await self._settle()
         except ModelNotFound as error:
             return ModelNotFound(error.sentence, hint=self._tools.suggest(self._job.model))
         except ArasulError as error:
             return error
+        finally:
+            self._job.holds_room = False
         return None
 
     async def _remember_what_was_there(self) -> None:
@@ -127,16 +136,19 @@ class PullRun:
             await within(self._outlook.ask_registry(), self._tools.limits.look_s)
         found = await self._outlook.look()
         self._job.resume(found.on_disk or ())
+        self._tools.noted()
         if found.on_disk is None or found.free_bytes is None:
             return
         missing = missing_bytes(found.on_disk)
         elsewhere = self._tools.others.remaining_bytes(self._job)
         if missing and not has_room(missing=missing, elsewhere=elsewhere, free=found.free_bytes):
             raise DiskFull("The disk is too full.")
+        self._job.holds_room = True
 
     async def _pull(self) -> None:
         """One stream, in a task of its own, so that `pause` can end it alone."""
         self._stream = asyncio.create_task(self._follow(), name=f"pull-stream-{self._job.id}")
+        self._job.is_fetching = True
         try:
             await asyncio.wait({self._stream})
             if self._stream.cancelled():
@@ -145,6 +157,7 @@ class PullRun:
         finally:
             await end_task(self._stream)
             self._stream = None
+            self._job.is_fetching = False
 
     async def _follow(self) -> None:
         """Reads the lines until `success`.
@@ -169,9 +182,10 @@ class PullRun:
                 watch.note(line, clock.mono())
 
     async def _settle(self) -> None:
-        """Gives the model its asked name and looks whether it is there.
+        """Gives the model its asked name and looks whether it is there, whole.
 
-        :raises EngineRefused: when Ollama said success and does not list the model
+        :raises EngineRefused: when Ollama said success and does not list the model, or a layer is gone again, which
+            the next attempt fetches: Ollama looks only once, and the removal of another model may have taken it
         """
         job, client, call_s = self._job, self._tools.client, self._tools.limits.call_s
         if job.order.is_alias:
@@ -188,6 +202,9 @@ class PullRun:
         view = await self._tools.catalogue.models(timeout_s=call_s)
         if not any(same_model(model.name, job.model) for model in view.models):
             raise EngineRefused(f"Ollama said that '{job.model}' was pulled, and does not list it.")
+        for broken in view.broken:
+            if same_model(broken.name, job.model):
+                raise EngineRefused(f"Ollama said that '{job.model}' was pulled. {broken.reason}")
         self._tools.after_change()
 
     async def _park(self, error: DiskFull) -> None:
@@ -208,15 +225,14 @@ class PullRun:
         else:
             self._job.fail(full)  # it was for its clients, and these are told so now
 
-    def _count(self, error: ArasulError, best_before: int, took_s: float) -> None:
+    def _count(self, error: ArasulError, fetched_bytes: int, took_s: float) -> None:
         if isinstance(error, PullPaused):
             return
-        seen, best = self._setbacks, self._job.progress.best_bytes
-        is_fruitful = best > best_before
+        seen = self._setbacks
         self._setbacks = Setbacks(
-            n_fruitless=0 if is_fruitful else seen.n_fruitless + 1,
-            fruitless_s=0.0 if is_fruitful else seen.fruitless_s + took_s,
-            has_bytes=best > 0,
+            n_fruitless=0 if fetched_bytes else seen.n_fruitless + 1,
+            fruitless_s=0.0 if fetched_bytes else seen.fruitless_s + took_s,
+            has_bytes=seen.has_bytes or self._job.has_begun,
             n_mismatches=seen.n_mismatches + isinstance(error, DigestMismatch),
         )
 
@@ -230,10 +246,6 @@ class PullRun:
             return max(wait_s, error.wait_s)
         if wait_s is not None and isinstance(error, DamagedPart):
             await asyncio.sleep(self._tools.limits.part_notes_s)
-            if await self._outlook.mend(wanted_elsewhere=self._tools.others.digests(self._job)):
+            if await self._outlook.mend(fetched_elsewhere=self._tools.others.fetched_digests(self._job)):
                 return 0.0
         return wait_s
-
-
-def _after_wait(seen: Setbacks, wait_s: float) -> Setbacks:
-    return Setbacks(seen.n_fruitless, seen.fruitless_s + wait_s, seen.has_bytes, seen.n_mismatches)

@@ -1,0 +1,30 @@
+"""What was asked for, and what an earlier life of the daemon knew of it: values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PullOrder:
+    """What was asked for: `model` under the asked name, by the tag `real` (the same unless it is an alias)."""
+
+    id: str
+    model: str
+    real: str
+    is_insecure: bool
+    created_at: float
+
+    @property
+    def is_alias(self) -> bool:
+        """True when the model is pulled under another name than the asked one."""
+        return self.real != self.model
+
+
+@dataclass(frozen=True, slots=True)
+class JobFigures:
+    """What an earlier life of the daemon knew of a pull, in bytes; holds until more is known."""
+
+    total: int | None = None
+    completed: int = 0
+    digests: tuple[str, ...] = ()
