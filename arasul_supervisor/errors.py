@@ -152,6 +152,12 @@ class DiskFull(ArasulError):
     code, status = "disk_full", 507
 
 
+class StoreNotWritable(ArasulError):
+    """The folder of the models cannot be written; make it writable for the user of the engine."""
+
+    code, status = "store_not_writable", 507
+
+
 class CannotRunHere(ArasulError):
     """The daemon cannot run here."""
 

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from arasul_supervisor.ollama.names import MAX_NAME_CHARS, check_model_name
+from arasul_supervisor.settings.model_names import PORT_PATTERN
 
 # As settings/model_names.py reads them, in the regular expressions of JSON Schema; two dots in a row are in no name.
 _PART: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
 _NAME_PATTERN: Final = (
-    r"^(?!.*\.\.)(((https?://)?[A-Za-z0-9_][A-Za-z0-9_.-]*(:[0-9]{1,5})?/)?[A-Za-z0-9_][A-Za-z0-9_-]{0,79}/)?"
+    rf"^(?!.*\.\.)(((https?://)?[A-Za-z0-9_][A-Za-z0-9_.-]*(:{PORT_PATTERN})?/)?[A-Za-z0-9_][A-Za-z0-9_-]{{0,79}}/)?"
     rf"{_PART}(:{_PART})?$"
 )
 _NOT_GIVEN: Final = {"enum": [None, ""]}

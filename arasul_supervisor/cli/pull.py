@@ -32,6 +32,12 @@ class PurgeAlone(ArasulError):
     exit_code: ClassVar[int] = 2
 
 
+class NoName(ArasulError):
+    """NAME is empty; leave it out to pull the daemon's default model."""
+
+    exit_code: ClassVar[int] = 2
+
+
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the command."""
     parser = add_client_parser(subparsers, "pull", summary="download a model; Ctrl-C leaves it to the daemon")
@@ -52,9 +58,12 @@ def run(args: argparse.Namespace) -> int:
     """Pulls to the end, and says nothing of success before the daemon did.
 
     :raises PurgeAlone: `--purge` without `--cancel`
+    :raises NoName: an empty NAME, which a script's empty variable makes
     """
     if args.purge and not args.cancel:
         raise PurgeAlone
+    if args.name is not None and not args.name.strip():
+        raise NoName
     daemon = daemon_of(args)
     wish = Wish(args.name or _default_model(daemon, args), args.insecure)
     if args.cancel:
@@ -65,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         with progress_for(is_json=args.json) as progress:
             (wait_for_model if args.wait else watch_pull)(daemon, wish, progress)
     except KeyboardInterrupt:
-        note(_way_back(daemon, wish.name))
+        note(_way_back(daemon, wish))
         return INTERRUPTED
     return 0
 
@@ -121,9 +130,10 @@ def _leavings(job: Mapping[str, object]) -> Iterator[str]:
         yield f"{size_text(job['kept_bytes'])} stay on disk, {why}"
 
 
-def _way_back(daemon: Daemon, name: str) -> str:
+def _way_back(daemon: Daemon, wish: Wish) -> str:
     """What to do after Ctrl-C; how to cancel only where there is still something to cancel."""
-    back = f"The pull of {name} goes on in the daemon; `arasul-supervisor pull {name}` shows it again"
+    name, again = wish.name, f"{wish.name} --insecure" if wish.is_insecure else wish.name
+    back = f"The pull of {name} goes on in the daemon; `arasul-supervisor pull {again}` shows it again"
     try:
         job = newest_pull(daemon, name, states=UNDER_WAY)
     except DaemonError:

@@ -25,7 +25,7 @@ _DISK_TROUBLES: Final = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
 
 @dataclass(frozen=True, slots=True)
 class BlobSeen:
-    """What is there of a layer: its length (None: no such file) and its digest (None: not looked at).
+    """What is there of a layer: its length (None: no such file) and its digest (None: not read).
 
     `trouble` is why the file could not be read, in the system's words; `is_disk_trouble` when the disk is to blame.
     """
@@ -41,14 +41,12 @@ def look_at_blob(
 ) -> BlobSeen | None:
     """Length and digest of a layer's blob, whatever they are; None when it was no longer wanted.
 
-    A blob of another length than its manifest says is not read.
+    One of another length than its manifest says is read too: the manifest may be what is wrong.
 
     :param on_bytes: told of the bytes of each chunk that was read
     """
     try:
         size_bytes = blob_file(store, layer.digest).stat().st_size
-        if size_bytes != layer.size_bytes:
-            return BlobSeen(size_bytes)
         digest = hash_blob(store, layer.digest, on_bytes=on_bytes, is_wanted=is_wanted)
     except FileNotFoundError:
         return BlobSeen()

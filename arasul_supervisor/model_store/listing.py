@@ -148,7 +148,7 @@ def read_manifest(path: Path) -> bytes:
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO in its place must not hang us
     with open(fd, "rb") as file:
-        return file.read(MAX_MANIFEST_BYTES)
+        return file.read(MAX_MANIFEST_BYTES + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +162,8 @@ class _Look:
 def _look(store: Path, file: ManifestFile, lengths: dict[str, int]) -> _Look:
     try:
         content = read_manifest(file.path)
+        if len(content) > MAX_MANIFEST_BYTES:
+            raise ValueError(f"is longer than {MAX_MANIFEST_BYTES} bytes")
         manifest = parse_manifest(content)
     except FileNotFoundError:
         return _Look()

@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from arasul_supervisor.errors import ArasulError, BadInput, DiskFull, ModelNotFound, RegistryError
+from arasul_supervisor.errors import (
+    ArasulError,
+    BadInput,
+    DiskFull,
+    ModelNotFound,
+    RegistryError,
+    StoreNotWritable,
+)
 from arasul_supervisor.ollama.refusals import is_disk_full, shortened
 
 
@@ -27,7 +34,10 @@ class TooManyRequests(RegistryTrouble):
 
 # pull model manifest: 403: {"errors":[…]}
 _MANIFEST_STATUS: Final = re.compile(r"pull model manifest: (?P<status>4\d\d)\b")
+_OF_THE_NAME: Final = frozenset({"400", "401", "403", "404", "410"})
 _PASSING_STATUSES: Final = frozenset({"408", "425", "429"})
+# open /models/blobs/sha256-ab…-partial-0: read-only file system
+_NOT_WRITABLE: Final = re.compile(r"/(?:blobs|manifests)/.*: (?:read-only file system|permission denied)")
 _TOO_MANY: Final = re.compile(r"\b429\b")
 _DAMAGED_PART: Final = frozenset({"EOF", "unexpected EOF", "unexpected end of JSON input"})
 
@@ -43,6 +53,10 @@ def pull_error(text: str, name: str) -> ArasulError:
         return BadInput("Invalid model name format")
     if is_disk_full(text):
         return DiskFull(said)
+    if _NOT_WRITABLE.search(text):
+        return StoreNotWritable(
+            said, hint="The folder of the models must be writable for the user that Ollama runs as."
+        )
     if "digest mismatch" in text:
         return DigestMismatch(said, hint="Something on the way to the registry alters what it sends.")
     if text.strip() in _DAMAGED_PART:
@@ -73,9 +87,11 @@ def _hint_when_final(text: str) -> str | None:
     if "certificate" in text and "x509" in text:
         return "The registry's certificate is not trusted here; mend its chain or this box's CA certificates."
     manifest = _MANIFEST_STATUS.search(text)
-    if manifest is not None and manifest["status"] not in _PASSING_STATUSES:
-        return "Check name and tag."
-    return None
+    if manifest is None or manifest["status"] in _PASSING_STATUSES:
+        return None
+    return (
+        "Check name and tag." if manifest["status"] in _OF_THE_NAME else "The registry's operator knows why."
+    )
 
 
 def _hint_when_passing(text: str) -> str | None:

@@ -64,9 +64,9 @@ def own_text(body: bytes) -> str:
 
 
 def shortened(text: str) -> str:
-    """One line of at most 300 characters, without control characters and closing dot."""
+    """One line of about 300 characters at most, without control characters and closing dot."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text[:2000]).split())
-    return line[:MAX_TEXT_CHARS].rstrip(" .")
+    return line.rstrip(" .") if len(line) <= MAX_TEXT_CHARS else f"{line[:MAX_TEXT_CHARS].rstrip(' .')} …"
 
 
 def is_disk_full(text: str) -> bool:

@@ -31,8 +31,9 @@ _DEFAULT_HOST: Final = "registry.ollama.ai"
 _DEFAULT_NAMESPACE: Final = "library"
 _DEFAULT_TAG: Final = "latest"
 # Ollama's own grammar (types/model/name.go): [[scheme://]host[:port]/][namespace/]model[:tag]
+PORT_PATTERN: Final = r"(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5]?[0-9]{1,4})"
 _MODEL_NAME: Final = re.compile(
-    r"(?:(?:(?:https?://)?[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[0-9]{1,5})?/)?[A-Za-z0-9_][A-Za-z0-9_-]{0,79}/)?"
+    rf"(?:(?:(?:https?://)?[A-Za-z0-9_][A-Za-z0-9_.-]*(?::{PORT_PATTERN})?/)?[A-Za-z0-9_][A-Za-z0-9_-]{{0,79}}/)?"
     r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,79})?"
 )
 

@@ -81,7 +81,24 @@ def findings_of(listing: StoreListing, blobs: Mapping[str, Fault] | None = None)
         for broken in listing.broken
         if broken.name not in named  # else its blobs are what is wrong
     }
+    if blobs is not None:
+        manifests.update(_wrong_sizes(listing, blobs))
     return Findings(listing.models, manifests, blobs or {})
+
+
+def _wrong_sizes(listing: StoreListing, faults: Mapping[str, Fault]) -> Mapping[str, Fault]:
+    """Manifests that state another size than a blob has that was found whole: other models may be right about it."""
+    wrong = {}
+    for model in listing.models:
+        for layer in model.manifest.layers:
+            size_bytes = listing.blob_bytes.get(layer.digest, layer.size_bytes)
+            if size_bytes != layer.size_bytes and layer.digest not in faults:
+                wrong[model.name] = Fault(
+                    f"Its manifest gives blob {shown_digest(layer.digest)} {layer.size_bytes} bytes; "
+                    f"the blob has {size_bytes}, and is what its digest says.",
+                    is_damaged=False,
+                )
+    return wrong
 
 
 def is_known(found: Findings, name: str) -> bool:
@@ -104,12 +121,12 @@ def fault_of(layer: Layer, seen: BlobSeen) -> Fault | None:
         return Fault(f"Blob {blob} cannot be read: {seen.trouble}.", seen.is_disk_trouble)
     if seen.size_bytes is None:
         return Fault(f"Blob {blob} is missing.")
+    if seen.digest == layer.digest:
+        return None
     if seen.size_bytes != layer.size_bytes:
         sizes = f"{seen.size_bytes} bytes instead of {layer.size_bytes}"
         return Fault(f"Blob {blob} is damaged: it has {sizes}.")
-    if seen.digest != layer.digest:
-        return Fault(f"Blob {blob} is damaged: its content has another digest.")
-    return None
+    return Fault(f"Blob {blob} is damaged: its content has another digest.")
 
 
 def broken_models(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.ollama.pulls.order import PullOrder
 
 KIND: Final = "pull"
+QUEUED: Final = JobState.QUEUED.value
 
 
 class PullJob:
@@ -29,7 +30,8 @@ class PullJob:
 
     `is_kept`: it goes on when all its clients have left. `real_was_there`: whether the tag behind an alias was
     installed before; None until it was looked at. `needs_real`: that tag must stay until it was copied.
-    `is_fetching`: Ollama is asked to pull it now. `holds_room`: what it still needs on the disk is promised to it.
+    `is_idle` is set but while Ollama is asked, or about to be, for its layers; `holds_room` while what it still needs
+    on the disk is promised to it.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class PullJob:
         self.setback: ArasulError | None = None
         self.is_kept = False
         self.needs_real = order.is_alias
-        self.is_fetching = self.holds_room = False
+        self.is_idle = asyncio.Event()
+        self.is_idle.set()
+        self.holds_room = False
         self.missing_bytes: int | None = None
         self.free_when_parked: int | None = None
         self.n_parked = 0
@@ -62,7 +66,7 @@ class PullJob:
         self._finished_at: float | None = None
         self._next_attempt_at: float | None = None
         self._layers: dict[str, PullLine] = {}
-        self._current = PullLine(JobState.QUEUED.value)
+        self._current = PullLine(QUEUED)
         self._feeds: set[PullFeed] = set()
         self._was_told_off = asyncio.Event()
 
@@ -191,8 +195,20 @@ class PullJob:
         if self.attempts == 1:
             self.note(PullLine("pulling manifest"))
 
-    def resume(self, on_disk: Iterable[LayerOnDisk]) -> None:
+    def await_turn(self, status: str) -> None:
+        """It cannot go on before another has; the status says which, or that it is queued."""
+        self._state = JobState.QUEUED
+        self.note(PullLine(status))
+
+    def end_attempt(self) -> None:
+        """Nothing is asked for any more."""
+        self.holds_room = False
+        self.is_idle.set()
+
+    def begin_fetching(self, on_disk: Iterable[LayerOnDisk]) -> None:
         """What the attempt begins with is known; a later attempt says it."""
+        self.is_idle.clear()
+        self._state = JobState.RUNNING
         self.progress.begin_attempt(on_disk)
         self._layers.clear()
         if self.attempts == 1:
@@ -236,7 +252,7 @@ class PullJob:
         """It is queued again."""
         self._state, self._is_parked = JobState.QUEUED, False
         self.unparked.set()
-        self._current = PullLine(JobState.QUEUED.value)
+        self._current = PullLine(QUEUED)
         self._was_told_off.clear()
 
     def suspend(self, error: ArasulError) -> None:

@@ -18,6 +18,7 @@ from arasul_supervisor.ollama.pulls.others import Others
 from arasul_supervisor.ollama.pulls.parking import Parking
 from arasul_supervisor.ollama.pulls.records import job_of, record_of
 from arasul_supervisor.ollama.pulls.run import PullRun, PullTools
+from arasul_supervisor.ollama.pulls.slots import Slots
 from arasul_supervisor.ollama.pulls.stall import PullLimits
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ MAX_ACTIVE_JOBS: Final = 500
 
 
 class PullCancelled(ArasulError):
-    """The pull was cancelled; asked for again, it goes on from where it stood."""
+    """The pull was cancelled; asked for again, it goes on from what is on disk."""
 
     code, status = "pull_cancelled", 409
 
@@ -77,7 +78,7 @@ class PullJobs:
         self._aliases, self._catalogue, self._clock = aliases, catalogue, clock
         self._registry, self._store, self._journal = registry, store, journal
         self._wait_ready = wait_ready
-        self._concurrency = concurrency
+        self._slots = Slots(concurrency)
         self._limits = limits or PullLimits()
         self._jobs: dict[str, PullJob] = {}
         self._queue: deque[PullJob] = deque()
@@ -94,6 +95,8 @@ class PullJobs:
             limits=self._limits,
             others=self.others,
             open_files=open_files,
+            slots=self._slots,
+            slot_lent=self._slot_freed,
             wait_until_open=self._wait_until_open,
             suggest=self._suggest,
             after_change=after_change,
@@ -221,7 +224,7 @@ class PullJobs:
         self._journal.note([record_of(job) for job in self._jobs.values()])
 
     def _start_next(self) -> None:
-        while self._queue and len(self._tasks) < self._concurrency and not self._is_closing:
+        while self._queue and not self._is_closing and self._slots.take():
             job = self._queue.popleft()
             run = PullRun(job, self._tools)
             task = asyncio.get_running_loop().create_task(run.run(), name=f"pull-{job.id}")
@@ -229,7 +232,8 @@ class PullJobs:
             task.add_done_callback(partial(self._run_ended, job))
 
     def _run_ended(self, job: PullJob, task: asyncio.Task[None]) -> None:
-        del self._runs[job.id], self._tasks[job.id]
+        run = self._runs.pop(job.id)
+        del self._tasks[job.id]
         if task.cancelled():
             if not self._is_closing:
                 job.cancel(PullCancelled())
@@ -238,8 +242,13 @@ class PullJobs:
         if job.is_parked and not self._is_closing:
             self._parking.enter(job)
         self._note()
-        self._start_next()
+        if run.holds_slot:
+            self._slot_freed()
         self._forget_oldest()
+
+    def _slot_freed(self) -> None:
+        self._slots.give_back()
+        self._start_next()
 
     def _report(self, job: PullJob, task: asyncio.Task[None], error: BaseException) -> None:
         """A run ended by an error: the job fails; what nobody foresaw also goes to the loop's handler."""

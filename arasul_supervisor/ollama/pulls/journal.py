@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 WRITE_S: Final = 5.0
 # A caller waits for the journal no longer than this: a state folder that hangs must not keep models from being pulled.
 NOTED_S: Final = 2.0
-RETRY_S: Final = 10.0
+RETRY_S: Final = 2.0
 _VERSION: Final = 1
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ class _Content:
     pulls: tuple[PullRecord, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _RawContent:
+    pulls: tuple[msgspec.Raw, ...]
+
+
 class PullJournal:
     """Writes the newest state of all pulls, whole or not at all; a state that was overtaken is never written.
 
@@ -77,27 +83,34 @@ class PullJournal:
         """What the last life of the daemon left, oldest first; what cannot be read is told and set aside."""
         try:
             found = await self._thread.call(lambda: (_content_of(self._path),), timeout_s=WRITE_S)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            self._log.error(
-                "pull_journal_unread",
-                path=str(self._path),
-                error=str(error),
-                decision="it is set aside as pulls.json.unread; a pull that is asked for again goes on from its parts",
-            )
-            await self._thread.call(lambda: _set_aside(self._path), timeout_s=WRITE_S)
-            self._is_read = True
+        except (OSError, *_UNREADABLE) as error:
+            await self._set_aside(str(error))
             return ()
         if found is None:
             self._tell_trouble(f"{self._path} was not read within {WRITE_S:g} s")
             return ()
+        records, trouble = found[0]
+        if trouble is not None:
+            await self._set_aside(trouble)
         self._is_read = True
-        return found[0]
+        return records
+
+    async def _set_aside(self, trouble: str) -> None:
+        self._log.error(
+            "pull_journal_unread",
+            path=str(self._path),
+            error=trouble,
+            decision="what cannot be read is set aside as pulls.json.unread; a pull that is asked for again goes on"
+            " from its parts",
+        )
+        await self._thread.call(lambda: _set_aside(self._path), timeout_s=WRITE_S)
+        self._is_read = True
 
     def note(self, records: Sequence[PullRecord]) -> None:
         """Have this written; returns at once. Nothing is before `read` has seen what this would replace."""
         if not self._is_read:
             return
-        self._newest = msgspec.json.format(msgspec.json.encode(_Content(_VERSION, tuple(records))), indent=1)
+        self._newest = msgspec.json.encode(_Content(_VERSION, tuple(records)))
         self._was_tried.clear()
         self._has_news.set()
         if self._writing is None or self._writing.done():
@@ -150,12 +163,20 @@ class PullJournal:
             self._log.warning("pull_journal_trouble", sentence=f"{what}: pulls would not outlive the daemon.")
 
 
-def _content_of(path: Path) -> tuple[PullRecord, ...]:
+def _content_of(path: Path) -> tuple[tuple[PullRecord, ...], str | None]:
+    """The pulls, and what was wrong with the first that is none."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return ()
-    return msgspec.json.decode(content, type=_Content).pulls
+        return (), None
+    records: list[PullRecord] = []
+    trouble = None
+    for raw in msgspec.json.decode(content, type=_RawContent).pulls:
+        try:
+            records.append(msgspec.json.decode(raw, type=PullRecord))
+        except _UNREADABLE as error:
+            trouble = trouble or str(error)
+    return tuple(records), trouble
 
 
 def _replace(path: Path, content: bytes) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.ollama.job_view import JobState
 from arasul_supervisor.ollama.names import same_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from arasul_supervisor.model_store.parts import LayerOnDisk
     from arasul_supervisor.ollama.pulls.job import PullJob
+
+
+# Below it (licences, templates, parameters) a layer is there before anybody could leave.
+SHARED_FROM_BYTES: Final = 1024 * 1024
 
 
 class Others:
@@ -33,11 +38,22 @@ class Others:
 
     def fetched_digests(self, asking: PullJob) -> frozenset[str]:
         """Layers that Ollama may be writing now for another pull."""
-        return frozenset(digest for job in self._active(asking) if job.is_fetching for digest in job.digests)
+        return frozenset(
+            digest for job in self._active(asking) if not job.is_idle.is_set() for digest in job.digests
+        )
 
     def digests(self, asking: PullJob | None) -> frozenset[str]:
         """Layers that active pulls fetch."""
         return frozenset(digest for job in self._active(asking) for digest in job.digests)
+
+    def fetching_the_same(self, asking: PullJob, on_disk: Iterable[LayerOnDisk] | None) -> PullJob | None:
+        """A pull for which Ollama is fetching a layer that the asking one lacks too, or the same tag."""
+        lacking = {
+            found.layer.digest
+            for found in on_disk or ()
+            if not found.is_finished and found.layer.size_bytes >= SHARED_FROM_BYTES
+        }
+        return next((job for job in self._active(asking) if _fetches_any(job, lacking, asking)), None)
 
     def want(self, name: str, asking: PullJob) -> bool:
         """True when another job needs that name to stay: it pulls it, by whatever name, or has just done so."""
@@ -60,6 +76,12 @@ class Others:
 
     def _active(self, asking: PullJob | None) -> Iterator[PullJob]:
         return (job for job in self._jobs.values() if job.is_active and job is not asking)
+
+
+def _fetches_any(job: PullJob, lacking: set[str], asking: PullJob) -> bool:
+    if job.is_idle.is_set():
+        return False
+    return same_model(job.order.real, asking.order.real) or any(map(job.progress.lacks, lacking))
 
 
 def _needs(job: PullJob, name: str) -> bool:

@@ -85,6 +85,11 @@ class PullProgress:
         """True when that layer is among them."""
         return digest in self._layers
 
+    def lacks(self, digest: str) -> bool:
+        """True when that layer is one of them and not complete."""
+        layer = self._layers.get(digest)
+        return layer is not None and layer.completed < layer.total
+
     def expect(self, layers: Iterable[Layer]) -> None:
         """All layers of the manifest, before the first of their bytes."""
         known = self._layers

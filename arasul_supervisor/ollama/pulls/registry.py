@@ -16,6 +16,7 @@ from yarl import URL
 
 from arasul_supervisor import __version__
 from arasul_supervisor.bounded import within
+from arasul_supervisor.errors import RegistryError
 from arasul_supervisor.model_store.manifests import parse_manifest
 from arasul_supervisor.ollama.pull_errors import RegistryTrouble
 from arasul_supervisor.ollama.pulls.registry_route import Resolver, proxy_for
@@ -45,6 +46,16 @@ class RegistryAsksToWait(RegistryTrouble):
         self.wait_s = wait_s
 
 
+class NoManifest(RegistryError):
+    """What the registry sends as a manifest is larger than any."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"What the registry {host} sends as the model's manifest is longer than {MAX_MANIFEST_BYTES} bytes.",
+            hint="No model has such a one, and Ollama would read it again at each list of its models.",
+        )
+
+
 class Registry:
     """Looks into registries; each look on a connection of its own."""
 
@@ -67,6 +78,7 @@ class Registry:
 
         :param name: a well-formed model name
         :param is_insecure: ask by plain http; by https otherwise, whatever scheme stands in the name (§9)
+        :raises NoManifest: it sends what is none, without end: Ollama would take it into its memory
         :raises RegistryAsksToWait: it said so, with 429 or 503 and a Retry-After
         """
         try:
@@ -171,5 +183,5 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > MAX_MANIFEST_BYTES:
-            raise ValueError(f"longer than {MAX_MANIFEST_BYTES} bytes")
+            raise NoManifest(response.url.authority)
     return bytes(body)

@@ -13,6 +13,10 @@ class PullPaused(EngineDown):
     """The engine is about to be stopped; the pull goes on when it is ready again."""
 
 
+class NotWhole(EngineRefused):
+    """Ollama said that the model was pulled, and it is not whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How long a pull is taken up again; each wait doubles from `base_s` to `cap_s`.
@@ -20,7 +24,7 @@ class RetryPolicy:
     A line that is away for minutes must not cost a download of hours, a name that never was one must be told soon:
     `patience_s` counts without a new byte, for a pull that has had some; `first_patience_s` before the first, from
     one of `WELL_KNOWN` registries; `first_attempts` before the first, from any other. `engine_attempts` in a row that
-    brought nothing end a pull over which the engine fails; `mismatch_attempts` one whose bytes are wrong each time.
+    brought nothing end a pull over which the engine fails; `mismatch_attempts` one that is wrong each time it is there.
     """
 
     base_s: float = 1.0
@@ -38,7 +42,7 @@ class Setbacks:
 
     `n_fruitless`: attempts in a row that brought no new byte, this one included; 0 after one that did.
     `fruitless_s`: how long that has been so, without the time in which the engine was not up. `has_bytes`: any
-    attempt has had some. `n_mismatches`: attempts, of all, that ended in a digest mismatch.
+    attempt has had some. `n_mismatches`: attempts, of all, after which what had come was wrong.
     """
 
     n_fruitless: int = 0
@@ -65,7 +69,7 @@ def wait_before_attempt(
 
 
 def _may_pass(error: ArasulError, setbacks: Setbacks, policy: RetryPolicy, host: str) -> bool:
-    if isinstance(error, DigestMismatch):
+    if isinstance(error, (DigestMismatch, NotWhole)):
         return setbacks.n_mismatches < policy.mismatch_attempts
     if isinstance(error, (EngineDown, EngineSilent, EngineRefused)):
         return setbacks.n_fruitless < policy.engine_attempts

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.bounded import end_task, within
 from arasul_supervisor.errors import ArasulError, DiskFull, EngineRefused, ModelNotFound
 from arasul_supervisor.ollama.names import canonical, same_model
 from arasul_supervisor.ollama.pull_errors import DamagedPart, DigestMismatch, RegistryTrouble, TooManyRequests
 from arasul_supervisor.ollama.pull_lines import SUCCESS
+from arasul_supervisor.ollama.pulls.job import QUEUED
 from arasul_supervisor.ollama.pulls.outlook import Outlook
 from arasul_supervisor.ollama.pulls.registry import RegistryAsksToWait
-from arasul_supervisor.ollama.pulls.retry import PullPaused, Setbacks, wait_before_attempt
+from arasul_supervisor.ollama.pulls.retry import NotWhole, PullPaused, Setbacks, wait_before_attempt
 from arasul_supervisor.ollama.pulls.room import disk_full, has_room, missing_bytes
 from arasul_supervisor.ollama.pulls.stall import PullLimits, StallWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
     from pathlib import Path
 
     from arasul_supervisor.clock import Clock
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from arasul_supervisor.ollama.pulls.job import PullJob
     from arasul_supervisor.ollama.pulls.others import Others
     from arasul_supervisor.ollama.pulls.registry import Registry
+    from arasul_supervisor.ollama.pulls.slots import Slots
+
+# A shorter wait is not worth the place in the order.
+LEND_FROM_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +41,9 @@ class PullTools:
     """What the runs of all pulls share.
 
     `wait_until_open` returns when the engine is ready and no pause is on. `others` are the other pulls. `open_files`
-    tells the absolute paths below a folder that the engine has open, and blocks. `suggest` is a hint for a name that
-    the registry does not know. `after_change` is called when what is installed has changed, `noted` when what is kept
-    of a job has.
+    tells the absolute paths below a folder that the engine has open, and blocks. `slot_lent` gives the caller's slot
+    to the next. `suggest` is a hint for a name that the registry does not know. `after_change` is called when what is
+    installed has changed, `noted` when what is kept of a job has.
     """
 
     client: OllamaClient
@@ -50,15 +55,21 @@ class PullTools:
     others: Others
     open_files: Callable[[Path], Collection[str]]
     wait_until_open: Callable[[], Awaitable[None]]
+    slots: Slots
+    slot_lent: Callable[[], None]
     suggest: Callable[[str], str | None]
     after_change: Callable[[], None]
     noted: Callable[[], None]
 
 
 class PullRun:
-    """Runs one pull until it is done, has failed, or must wait for room on the disk."""
+    """Runs one pull until it is done, has failed, or must wait for room on the disk.
+
+    `holds_slot`: it is one of those that run at once; False while it waits for long.
+    """
 
     def __init__(self, job: PullJob, tools: PullTools) -> None:
+        self.holds_slot = True
         self._job = job
         self._tools = tools
         self._stream: asyncio.Task[None] | None = None
@@ -91,7 +102,7 @@ class PullRun:
             self._job.begin_retry(error, wait_s)
             if not isinstance(error, RegistryAsksToWait):  # its own wish costs no patience
                 self._setbacks = replace(self._setbacks, fruitless_s=self._setbacks.fruitless_s + wait_s)
-            await asyncio.sleep(wait_s)
+            await self._wait(wait_s)
 
     async def pause(self) -> bool:
         """Closes the stream if one is open; True then. The run goes on with its next attempt."""
@@ -100,6 +111,24 @@ class PullRun:
             return False
         await end_task(stream)
         return True
+
+    async def _wait(self, wait_s: float) -> None:
+        if wait_s < LEND_FROM_S:
+            await asyncio.sleep(wait_s)
+            return
+        async with self._slot_lent():
+            await asyncio.sleep(wait_s)
+            if not self._tools.slots.is_free:
+                self._job.await_turn(QUEUED)
+
+    @asynccontextmanager
+    async def _slot_lent(self) -> AsyncGenerator[None, None]:
+        """Others may run meanwhile; ends when a slot is ours again."""
+        self.holds_slot = False
+        self._tools.slot_lent()
+        yield
+        await self._tools.slots.take_again()
+        self.holds_slot = True
 
     async def _attempt(self) -> ArasulError | None:
         try:
@@ -113,7 +142,7 @@ class PullRun:
         except ArasulError as error:
             return error
         finally:
-            self._job.holds_room = False
+            self._job.end_attempt()
         return None
 
     async def _remember_what_was_there(self) -> None:
@@ -135,7 +164,13 @@ class PullRun:
         with suppress(asyncio.TimeoutError):  # it is silent: Ollama may have more luck
             await within(self._outlook.ask_registry(), self._tools.limits.look_s)
         found = await self._outlook.look()
-        self._job.resume(found.on_disk or ())
+        # Two requests for one blob: when one leaves while the other still asks for its size, Ollama 0.34.4 dies.
+        while (other := self._tools.others.fetching_the_same(self._job, found.on_disk)) is not None:
+            self._job.await_turn(f"waiting for the pull of {other.model}")
+            async with self._slot_lent():
+                await other.is_idle.wait()
+            found = await self._outlook.look()
+        self._job.begin_fetching(found.on_disk or ())
         self._tools.noted()
         if found.on_disk is None or found.free_bytes is None:
             return
@@ -148,7 +183,6 @@ class PullRun:
     async def _pull(self) -> None:
         """One stream, in a task of its own, so that `pause` can end it alone."""
         self._stream = asyncio.create_task(self._follow(), name=f"pull-stream-{self._job.id}")
-        self._job.is_fetching = True
         try:
             await asyncio.wait({self._stream})
             if self._stream.cancelled():
@@ -157,7 +191,6 @@ class PullRun:
         finally:
             await end_task(self._stream)
             self._stream = None
-            self._job.is_fetching = False
 
     async def _follow(self) -> None:
         """Reads the lines until `success`.
@@ -184,8 +217,9 @@ class PullRun:
     async def _settle(self) -> None:
         """Gives the model its asked name and looks whether it is there, whole.
 
-        :raises EngineRefused: when Ollama said success and does not list the model, or a layer is gone again, which
-            the next attempt fetches: Ollama looks only once, and the removal of another model may have taken it
+        :raises EngineRefused: when Ollama said success and does not list the model
+        :raises NotWhole: when its manifest is none, or a layer is gone again, which the next attempt fetches: Ollama
+            looks only once, and the removal of another model may have taken it
         """
         job, client, call_s = self._job, self._tools.client, self._tools.limits.call_s
         if job.order.is_alias:
@@ -204,7 +238,7 @@ class PullRun:
             raise EngineRefused(f"Ollama said that '{job.model}' was pulled, and does not list it.")
         for broken in view.broken:
             if same_model(broken.name, job.model):
-                raise EngineRefused(f"Ollama said that '{job.model}' was pulled. {broken.reason}")
+                raise NotWhole(f"Ollama said that '{job.model}' was pulled. {broken.reason}")
         self._tools.after_change()
 
     async def _park(self, error: DiskFull) -> None:
@@ -233,7 +267,7 @@ class PullRun:
             n_fruitless=0 if fetched_bytes else seen.n_fruitless + 1,
             fruitless_s=0.0 if fetched_bytes else seen.fruitless_s + took_s,
             has_bytes=seen.has_bytes or self._job.has_begun,
-            n_mismatches=seen.n_mismatches + isinstance(error, DigestMismatch),
+            n_mismatches=seen.n_mismatches + isinstance(error, (DigestMismatch, NotWhole)),
         )
 
     async def _wait_after(self, error: ArasulError) -> float | None:
