@@ -130,6 +130,24 @@ async def test_a_store_in_which_all_is_well_is_verified_without_a_finding(tmp_pa
     assert view.started_at is not None and view.finished_at is not None
 
 
+async def test_a_blob_that_is_what_its_digest_says_is_whole_whatever_size_a_manifest_gives_it(
+    tmp_path: Path,
+) -> None:
+    digest = install(tmp_path, "right", CONTENT)
+    right = manifest_path(tmp_path, "right")
+    text = (await asyncio.to_thread(right.read_text)).replace(f'"size": {len(CONTENT)}', '"size": 10')
+    lying = manifest_path(tmp_path, "lying")
+    await asyncio.to_thread(lying.parent.mkdir, parents=True, exist_ok=True)
+    await asyncio.to_thread(lying.write_text, text)
+    async with checks_of(tmp_path) as checks:
+        broken = (await (await checks.begin_verify(None)).ended()).broken
+
+    assert broken is not None
+    assert [model.name for model in broken] == ["lying:latest"]
+    assert "and is what its digest says" in broken[0].reason
+    assert await asyncio.to_thread(blob_path(tmp_path, digest).exists)
+
+
 async def test_a_missing_a_cut_and_a_changed_blob_are_told_apart(tmp_path: Path) -> None:
     missing, cut, changed = (install(tmp_path, name, CONTENT + name.encode()) for name in ("m", "c", "x"))
     blob_path(tmp_path, missing).unlink()

@@ -104,14 +104,15 @@ def test_ctrl_c_leaves_the_pull_running_and_says_how_to_come_back_and_to_cancel(
     ]
     daemon.says("GET", "/api/models/pulls", {"pulls": jobs})
 
-    with subprocess.Popen((*COMMAND, "pull", "tiny"), stdout=-1, stderr=-1, text=True) as command:
+    words = (*COMMAND, "pull", "tiny", "--insecure")
+    with subprocess.Popen(words, stdout=-1, stderr=-1, text=True) as command:
         assert command.stdout is not None
         assert command.stdout.readline() == "pulling manifest\n"
         command.send_signal(signal.SIGINT)
         _, err = command.communicate(timeout=PATIENCE_S)
 
     assert command.returncode == 130
-    assert "`arasul-supervisor pull tiny` shows it again" in err
+    assert "`arasul-supervisor pull tiny --insecure` shows it again" in err
     assert "`arasul-supervisor pull tiny --cancel` ends it." in err
     assert err.count("\n") == 1
     assert {asked.method for asked in daemon.asked} == {"POST", "GET"}
@@ -368,6 +369,12 @@ def test_cancelling_what_is_not_pulled_is_an_error(
 
     assert main(["pull", "gone", "--cancel"]) == 1
     assert capsys.readouterr().err.startswith("arasul-supervisor: No pull of gone is under way; ")
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_pulls_nothing(name: str, daemon: DaemonDouble) -> None:
+    assert main(["pull", name]) == 2
+    assert daemon.asked == []
 
 
 @pytest.mark.parametrize("words", [["--purge"], ["--wait", "--background"]], ids=" ".join)

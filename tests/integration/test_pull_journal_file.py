@@ -96,7 +96,7 @@ async def test_no_journal_is_an_empty_one(tmp_path: Path) -> None:
     await journal.close()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version":1,"pulls":[{"id":7}]}', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])
 async def test_a_journal_that_is_none_is_told_and_set_aside(tmp_path: Path, content: bytes) -> None:
     path, log = tmp_path / "pulls.json", StubLog()
     await asyncio.to_thread(path.write_bytes, content)
@@ -107,6 +107,21 @@ async def test_a_journal_that_is_none_is_told_and_set_aside(tmp_path: Path, cont
     assert found == ()
     assert [event for event, _ in log.events] == ["pull_journal_unread"]
     assert await asyncio.to_thread((tmp_path / "pulls.json.unread").read_bytes) == content
+
+
+async def test_a_pull_that_cannot_be_read_takes_no_other_along(tmp_path: Path) -> None:
+    path, log = tmp_path / "pulls.json", StubLog()
+    first = await journal_at(path, log)
+    first.note([RECORD])
+    await first.close()
+    damaged = (await asyncio.to_thread(path.read_bytes)).replace(b'"pulls":[', b'"pulls":[{"id":7},')
+    await asyncio.to_thread(path.write_bytes, damaged)
+    journal = PullJournal(path, log)
+    found = await journal.read()
+    await journal.close()
+
+    assert found == (RECORD,)
+    assert [event for event, _ in log.events] == ["pull_journal_unread"]
 
 
 async def test_a_folder_that_cannot_be_written_is_told_once_and_tried_again(tmp_path: Path) -> None:

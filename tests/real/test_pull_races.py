@@ -11,12 +11,13 @@ from arasul_supervisor.bounded import end_task
 from arasul_supervisor.ollama.job_view import JobState
 from arasul_supervisor.ollama.pulls.jobs import MAX_ACTIVE_JOBS, TooManyPulls
 from arasul_supervisor.ollama.pulls.journal import PullJournal, PullRecord
+from arasul_supervisor.ollama.pulls.registry import MAX_MANIFEST_BYTES
 from arasul_supervisor.ollama.pulls.retry import RetryPolicy
 from arasul_supervisor.ollama.pulls.stall import PullLimits
 from tests.api.stubs import StubLog
 from tests.engine.pull_ground import BLOB, SLOWLY, first_bytes, pulls_of
 from tests.engine.registry import start_registry
-from tests.engine.store import blob_path, digest_of
+from tests.engine.store import Layers, blob_path, digest_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tests.engine.registry import Registry
 
 SHARED = b"licence" * 1000
+BLOB_PATH = f"blobs/{digest_of(BLOB)}"
 
 
 @pytest.mark.parametrize("n_turns", [0, 1, 2, 5])
@@ -173,3 +175,78 @@ async def test_more_pulls_than_anybody_can_mean_are_refused(
             pulls.jobs.begin(registry.name("one-more"), is_insecure=True)
 
     assert joined.is_active
+
+
+async def test_a_pull_that_waits_for_long_holds_up_no_other(
+    bare_engine: BareEngine, registry: Registry
+) -> None:
+    away, there = registry.put_bytes("away", BLOB), registry.put_bytes("there", b"x" * 1000)
+    registry.switches.manifest_status, registry.switches.retry_after = 429, "6"
+    async with pulls_of(bare_engine, concurrency=1) as pulls:
+        waiting = pulls.jobs.begin(away, is_insecure=True)
+        await asyncio.sleep(0.3)
+        registry.switches.manifest_status = 200
+        other = await asyncio.wait_for(pulls.jobs.begin(there, is_insecure=True).ended(), 5)
+        meanwhile = waiting.state
+        view = await asyncio.wait_for(waiting.ended(), 20)
+
+    assert (other.state, meanwhile, view.state) == (JobState.DONE, JobState.RETRYING, JobState.DONE)
+
+
+async def test_of_two_pulls_of_one_blob_the_second_waits_and_its_cancel_harms_nobody(
+    bare_engine: BareEngine, registry: Registry
+) -> None:
+    one, two = registry.put_bytes("one", BLOB), registry.put_bytes("two", BLOB)
+    registry.switches.silent_on = frozenset({"HEAD"})
+    async with pulls_of(bare_engine) as pulls:
+        first = pulls.jobs.begin(one, is_insecure=True)
+        await asyncio.sleep(0.5)
+        second = pulls.jobs.begin(two, is_insecure=True)
+        await asyncio.sleep(0.5)
+        status = second.view().status
+        await pulls.jobs.cancel(second.id)
+        await asyncio.sleep(0.3)
+        installed = await pulls.client.tags(timeout_s=5)  # the engine lives
+        attempts = first.attempts
+
+    assert status == f"waiting for the pull of {one}"
+    assert (len(installed), attempts) == (1, 1)
+
+
+async def test_a_second_pull_of_one_blob_goes_on_when_the_first_has_brought_it(
+    bare_engine: BareEngine, registry: Registry
+) -> None:
+    one, two = registry.put_bytes("one", BLOB), registry.put_bytes("two", BLOB)
+    registry.switches.bytes_per_s = 3 * SLOWLY
+    async with pulls_of(bare_engine) as pulls:
+        jobs = [pulls.jobs.begin(name, is_insecure=True) for name in (one, two)]
+        views = [await asyncio.wait_for(job.ended(), 30) for job in jobs]
+
+    assert [view.state for view in views] == [JobState.DONE, JobState.DONE]
+    assert sum(served.sent_bytes for served in registry.ranges() if BLOB_PATH in served.path) == len(BLOB)
+
+
+async def test_a_manifest_that_is_none_is_never_called_done(
+    bare_engine: BareEngine, registry: Registry
+) -> None:
+    name = registry.put_bytes("new", BLOB)
+    registry.models[name.partition("/")[2]] = Layers(b"null", {})
+    limits = PullLimits(retry=RetryPolicy(base_s=0.05, cap_s=0.1))
+    async with pulls_of(bare_engine, limits=limits) as pulls:
+        view = await asyncio.wait_for(pulls.jobs.begin(name, is_insecure=True).ended(), 20)
+
+    assert (view.state, view.attempts) == (JobState.FAILED, 3)
+    assert view.error is not None
+    assert "manifest" in view.error
+
+
+async def test_a_manifest_without_end_never_reaches_ollama(
+    bare_engine: BareEngine, registry: Registry
+) -> None:
+    name = registry.put_bytes("new", BLOB)
+    registry.models[name.partition("/")[2]] = Layers(b" " * (MAX_MANIFEST_BYTES + 1), {})
+    async with pulls_of(bare_engine) as pulls:
+        view = await asyncio.wait_for(pulls.jobs.begin(name, is_insecure=True).ended(), 20)
+
+    assert (view.state, view.attempts) == (JobState.FAILED, 1)
+    assert (registry.looks(), registry.requests("manifest")) == (1, 0)

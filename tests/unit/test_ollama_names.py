@@ -18,6 +18,7 @@ from arasul_supervisor.ollama.names import check_model_name, same_model
         "127.0.0.1:5000/library/tiny:latest",
         "http://127.0.0.1:5000/library/tiny:latest",
         "registry.example.org/team/model",
+        "localhost:65535/team/model",
     ],
 )
 def test_a_name_that_ollama_could_know_is_taken_as_it_is(name: str) -> None:
@@ -50,6 +51,7 @@ def test_a_missing_name_is_asked_for(raw: object) -> None:
         "tiny;ls",
         "modèle",
         "user:secret@host/ns/model",
+        "127.0.0.1:65536/library/tiny",
         42,
         True,
         ["tiny"],

@@ -12,6 +12,7 @@ from arasul_supervisor.errors import (
     EngineRefused,
     ModelNotFound,
     RegistryError,
+    StoreNotWritable,
 )
 from arasul_supervisor.ollama.pull_errors import (
     DamagedPart,
@@ -45,6 +46,8 @@ def wait(
     [
         ("pull model manifest: file does not exist", ModelNotFound),
         ("write /s/blobs/sha256-ab-partial: no space left on device", DiskFull),
+        ("open /s/blobs/sha256-ab-partial-0: read-only file system", StoreNotWritable),
+        ("open /s/blobs/sha256-ab-partial-0: permission denied", StoreNotWritable),
         ("invalid model name", BadInput),
         ("pull model manifest: Get: tls: first record does not look like a TLS handshake", RegistryError),
         ("http: no Location header in response", RegistryError),
