@@ -152,7 +152,7 @@ def test_an_engine_below_a_wrapper_script_gets_ready(daemon: DaemonFactory, fake
     assert running.survivors() == {}
 
 
-def test_the_end_of_the_daemon_ends_a_pull_stream_with_an_error_and_not_with_a_promise(
+def test_the_end_of_the_daemon_ends_a_pull_stream_with_an_error_that_says_when_it_goes_on(
     daemon: DaemonFactory,
 ) -> None:
     started = daemon("pull,lines=1000,line_s=0.05").wait_ready()
@@ -164,4 +164,5 @@ def test_the_end_of_the_daemon_ends_a_pull_stream_with_an_error_and_not_with_a_p
     started.signal(signal.SIGTERM)
     last = json.loads(stream.read().splitlines()[-1])
     connection.close()
-    assert last["error"].startswith("The daemon is stopping; asked for again,")
+    assert last["code"] == "engine_down"
+    assert last["error"] == "The daemon is stopping; this pull goes on at its next start."
