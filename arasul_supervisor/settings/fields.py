@@ -146,8 +146,9 @@ FIELDS: Final = (
     ),
     Field("ARASUL_PULLS", "pulls", whole(1, 64), "2", "pulls that run at once; others queue"),
     Field(
-        "ARASUL_PULL_STALL", "pull_stall_s", duration(1, 86400), "60",
-        "time without a new byte after which a download is taken up anew; Ollama itself needs 30 s to notice",
+        "ARASUL_PULL_STALL", "pull_stall_s", duration(1, 86400), "25",
+        "time without a new byte after which a download is taken up anew; Ollama itself acts after 30 s, and loses"
+        " what it has of the part",
     ),
     Field(
         "ARASUL_HEAL", "heal", one_of("off", "observe", "act"), "act",

@@ -191,7 +191,7 @@ def kill_between_copy_and_delete(running: Daemon, reals: Mapping[str, str]) -> t
 
 def kill_as_soon_as(file: Path, *, after: Path, running: Daemon) -> None:
     """SIGKILL the daemon once the engine has made that file for it; from `after` on it lives in short slices."""
-    wait_until(after.exists, limit_s=20, what=f"{after} is there")
+    wait_until(lambda: after.exists() or file.exists(), limit_s=20, what=f"{after} is there")
     while True:
         running.signal(signal.SIGSTOP)
         time.sleep(0.02)  # the engine does what it was asked in the last slice

@@ -203,13 +203,14 @@ async def test_of_two_pulls_of_one_blob_the_second_waits_and_its_cancel_harms_no
         await asyncio.sleep(0.5)
         second = pulls.jobs.begin(two, is_insecure=True)
         await asyncio.sleep(0.5)
-        status = second.view().status
+        waiting = second.view()
         await pulls.jobs.cancel(second.id)
         await asyncio.sleep(0.3)
         installed = await pulls.client.tags(timeout_s=5)  # the engine lives
         attempts = first.attempts
 
-    assert status == f"waiting for the pull of {one}"
+    assert (waiting.status, waiting.state) == (f"waiting for the pull of {one}", JobState.QUEUED)
+    assert waiting.completed == 0
     assert (len(installed), attempts) == (1, 1)
 
 

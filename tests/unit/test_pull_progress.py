@@ -224,6 +224,14 @@ def test_a_step_back_is_no_sign_of_life_but_what_follows_is() -> None:
     assert watch.left_s(30.0) == 60.0
 
 
+def test_before_the_first_layer_a_registry_may_think_for_twice_as_long() -> None:
+    watch = StallWatch(PullLimits(stall_s=25.0), 0.0)
+    at_first = watch.left_s(0.0)
+    watch.note(MANIFEST, 10.0)
+
+    assert (at_first, watch.left_s(10.0)) == (50.0, 50.0)
+
+
 def test_a_digest_may_be_computed_for_longer_than_a_download_may_stall() -> None:
     watch = StallWatch(PullLimits(stall_s=60.0, verify_s=600.0), 0.0)
     watch.note(VERIFY, 10.0)

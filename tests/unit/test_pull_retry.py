@@ -34,10 +34,11 @@ def wait(
     n_fruitless: int = 1,
     fruitless_s: float = 0.0,
     has_bytes: bool = False,
+    has_answered: bool = False,
     n_mismatches: int = 0,
     host: str = "127.0.0.1:5000",
 ) -> float | None:
-    setbacks = Setbacks(n_fruitless, fruitless_s, has_bytes, n_mismatches)
+    setbacks = Setbacks(n_fruitless, fruitless_s, has_bytes, has_answered, n_mismatches)
     return wait_before_attempt(error, setbacks, POLICY, host=host)
 
 
@@ -98,6 +99,15 @@ def test_a_pull_that_had_bytes_is_not_given_up_before_its_patience_is_over() -> 
 def test_a_well_known_registry_is_waited_for_before_the_first_byte_too() -> None:
     waits = [
         wait(RegistryTrouble(), n_fruitless=50, fruitless_s=since_s, host="registry.ollama.ai")
+        for since_s in (9.0, 10.0)
+    ]
+
+    assert waits == [3.0, None]
+
+
+def test_a_registry_that_has_shown_the_manifest_is_waited_for_like_a_well_known_one() -> None:
+    waits = [
+        wait(RegistryTrouble(), n_fruitless=50, fruitless_s=since_s, has_answered=True)
         for since_s in (9.0, 10.0)
     ]
 

@@ -57,7 +57,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "ARASUL_HEALTH_GRACE": "300s",
         "ARASUL_ALIASES": None,
         "ARASUL_PULLS": "2",
-        "ARASUL_PULL_STALL": "60s",
+        "ARASUL_PULL_STALL": "25s",
         "ARASUL_HEAL": "act",
         "ARASUL_PROBE": "off",
         "ARASUL_RESTORE": "on",

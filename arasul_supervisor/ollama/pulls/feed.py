@@ -45,3 +45,39 @@ class PullFeed:
                 return
             self._something_new.clear()
             await self._something_new.wait()
+
+
+class Watchers:
+    """The feeds of all that watch one pull."""
+
+    def __init__(self) -> None:
+        self._feeds: set[PullFeed] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._feeds)
+
+    def enter(
+        self, known: Mapping[str, Mapping[str, object]], *, last: Mapping[str, object] | None = None
+    ) -> PullFeed:
+        """A new one, which begins with what is known; with `last` nothing follows."""
+        feed = PullFeed()
+        for key, line in known.items():
+            feed.push(key, line)
+        if last is not None:
+            feed.end(last)
+        self._feeds.add(feed)
+        return feed
+
+    def leave(self, feed: PullFeed) -> None:
+        """It is read no more."""
+        self._feeds.discard(feed)
+
+    def tell(self, key: str, line: Mapping[str, object]) -> None:
+        """The same line for all."""
+        for feed in self._feeds:
+            feed.push(key, line)
+
+    def end(self, last: Mapping[str, object]) -> None:
+        """The last line of all; who enters from now on is another round."""
+        for feed in self._feeds:
+            feed.end(last)

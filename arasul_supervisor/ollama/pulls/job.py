@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from arasul_supervisor.ollama.job_view import ENDED, JobState, JobView
 from arasul_supervisor.ollama.names import same_model
 from arasul_supervisor.ollama.pull_lines import SUCCESS, PullLine
-from arasul_supervisor.ollama.pulls.feed import PullFeed
+from arasul_supervisor.ollama.pulls.feed import Watchers
 from arasul_supervisor.ollama.pulls.order import JobFigures
 from arasul_supervisor.ollama.pulls.progress import PullProgress
 from arasul_supervisor.ollama.pulls.told import error_line, resuming_line, retry_line, with_figures
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.errors import ArasulError
     from arasul_supervisor.model_store.parts import LayerOnDisk
+    from arasul_supervisor.ollama.pulls.feed import PullFeed
     from arasul_supervisor.ollama.pulls.order import PullOrder
 
 KIND: Final = "pull"
@@ -46,6 +47,7 @@ class PullJob:
         self.order = order
         self.progress = PullProgress()
         self.attempts = attempts
+        self._is_counted = True
         self.real_was_there = real_was_there
         self.failure: ArasulError | None = None
         self.setback: ArasulError | None = None
@@ -61,13 +63,13 @@ class PullJob:
         self._clock = clock
         self._state = JobState.QUEUED
         self._is_parked = False
-        self._before = JobFigures()
+        self._before: JobFigures | None = None
         self._started_at = started_at
         self._finished_at: float | None = None
         self._next_attempt_at: float | None = None
         self._layers: dict[str, PullLine] = {}
         self._current = PullLine(QUEUED)
-        self._feeds: set[PullFeed] = set()
+        self._watchers = Watchers()
         self._was_told_off = asyncio.Event()
 
     @property
@@ -103,7 +105,7 @@ class PullJob:
     @property
     def has_begun(self) -> bool:
         """True once any of its bytes were on disk, in an earlier life of the daemon too."""
-        return self.progress.completed_bytes > 0 or self._before.completed > 0
+        return self._figures().completed > 0
 
     def concerns(self, name: str) -> bool:
         """True when that model is what it pulls, by the asked or by the real name."""
@@ -114,15 +116,15 @@ class PullJob:
         now_mono = self._clock.mono()
         is_running = self._state is JobState.RUNNING
         error = self.setback if self._state is JobState.RETRYING else self.failure
-        progress = self.progress
+        progress, figures = self.progress, self._figures()
         return JobView(
             id=self.order.id,
             kind=KIND,
             model=self.order.model,
             state=self._state,
             created_at=self.order.created_at,
-            total=progress.total_bytes if progress.digests else self._before.total,
-            completed=progress.completed_bytes if progress.digests else self._before.completed,
+            total=figures.total,
+            completed=figures.completed,
             speed_bytes_per_s=progress.speed_bytes_per_s(now_mono) if is_running else None,
             eta_s=progress.eta_s(now_mono) if is_running else None,
             attempts=self.attempts,
@@ -130,7 +132,7 @@ class PullJob:
             status=self._current.status if self.is_active else None,
             layer=progress.layer if is_running else None,
             layer_number=progress.layer_number if is_running else None,
-            layers=progress.n_layers,
+            layers=figures.layers,
             error=error.sentence if error is not None else None,
             started_at=self._started_at,
             finished_at=self._finished_at,
@@ -142,19 +144,17 @@ class PullJob:
 
         To be given back to `unsubscribe`.
         """
-        feed = PullFeed()
-        if self.is_active:
-            view = self.view()
-            for known in (*self._layers.values(), self._current):
-                feed.push(known.digest or known.status, with_figures(known.as_json(), view))
-        else:
-            feed.end(self._last_line())
-        self._feeds.add(feed)
-        return feed
+        if not self.is_active:
+            return self._watchers.enter({}, last=self._last_line())
+        view = self.view()
+        known = (*self._layers.values(), self._current)
+        return self._watchers.enter(
+            {line.digest or line.status: with_figures(line.as_json(), view) for line in known}
+        )
 
     def unsubscribe(self, feed: PullFeed) -> None:
         """Nobody reads it any more."""
-        self._feeds.discard(feed)
+        self._watchers.leave(feed)
 
     async def ended(self) -> JobView:
         """The view once whoever waits for it must be told: at its end, or when it can only go on later.
@@ -168,7 +168,7 @@ class PullJob:
     @property
     def digests(self) -> tuple[str, ...]:
         """The layers, as far as they are known."""
-        return self.progress.digests or self._before.digests
+        return self.progress.digests or (self._before.digests if self._before is not None else ())
 
     # What follows is for the run of this pull and its owner.
 
@@ -191,24 +191,28 @@ class PullJob:
             self._started_at = self._clock.wall()
         self._state = JobState.RUNNING
         self.needs_real = self.order.is_alias
-        self.attempts += 1
-        if self.attempts == 1:
+        self._is_counted = False
+        if self.attempts == 0:
+            self._count_attempt()
             self.note(PullLine("pulling manifest"))
 
     def await_turn(self, status: str) -> None:
         """It cannot go on before another has; the status says which, or that it is queued."""
-        self._state = JobState.QUEUED
-        self.note(PullLine(status))
+        self._state, self._current = JobState.QUEUED, PullLine(status)
+        self._tell(status, self._current.as_json())
 
     def end_attempt(self) -> None:
         """Nothing is asked for any more."""
+        self._count_attempt()
         self.holds_room = False
         self.is_idle.set()
 
     def begin_fetching(self, on_disk: Iterable[LayerOnDisk]) -> None:
         """What the attempt begins with is known; a later attempt says it."""
         self.is_idle.clear()
+        self._before = None
         self._state = JobState.RUNNING
+        self._count_attempt()
         self.progress.begin_attempt(on_disk)
         self._layers.clear()
         if self.attempts == 1:
@@ -283,20 +287,28 @@ class PullJob:
             return
         self._state, self._is_parked = state, False
         self._finished_at = self._clock.wall()
-        for feed in self._feeds:
-            feed.end(self._last_line())
+        self._watchers.end(self._last_line())
         self._was_told_off.set()
 
+    def _figures(self) -> JobFigures:
+        """Those of an earlier life hold until this one has looked at the disk."""
+        if self._before is not None:
+            return self._before
+        progress = self.progress
+        return JobFigures(progress.total_bytes, progress.completed_bytes, progress.n_layers)
+
+    def _count_attempt(self) -> None:
+        """Once its figures hold, or it failed before: those of the attempt before may be higher."""
+        self.attempts += not self._is_counted
+        self._is_counted = True
+
     def _let_go(self, error: ArasulError) -> None:
-        for feed in self._feeds:
-            feed.end(error_line(error))
+        self._watchers.end(error_line(error))
         self._was_told_off.set()
 
     def _tell(self, key: str, line: Mapping[str, object]) -> None:
-        if self._feeds:
-            told = with_figures(line, self.view())
-            for feed in self._feeds:
-                feed.push(key, told)
+        if self._watchers:
+            self._watchers.tell(key, with_figures(line, self.view()))
 
     def _last_line(self) -> Mapping[str, object]:
         return {"status": SUCCESS} if self.failure is None else error_line(self.failure)

@@ -46,6 +46,7 @@ class PullRecord:
     finished_at: float | None = None
     total: int | None = None
     completed: int = 0
+    layers: int | None = None
     error: str | None = None
     is_kept: bool = True
     real_was_there: bool | None = None

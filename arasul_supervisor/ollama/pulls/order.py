@@ -27,4 +27,5 @@ class JobFigures:
 
     total: int | None = None
     completed: int = 0
+    layers: int | None = None
     digests: tuple[str, ...] = ()

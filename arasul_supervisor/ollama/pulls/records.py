@@ -39,6 +39,7 @@ def record_of(job: PullJob) -> PullRecord:
         finished_at=view.finished_at,
         total=view.total,
         completed=view.completed,
+        layers=view.layers,
         error=view.error,
         is_kept=job.is_kept,
         real_was_there=job.real_was_there,
@@ -60,7 +61,7 @@ def job_of(record: PullRecord, clock: Clock) -> PullJob:
     state, error = _state_of(record)
     job.restore(
         state,
-        JobFigures(record.total, record.completed, record.digests),
+        JobFigures(record.total, record.completed, record.layers, record.digests),
         failure=_PastFailure(error) if error is not None else None,
         finished_at=record.finished_at,
     )

@@ -23,8 +23,9 @@ class RetryPolicy:
 
     A line that is away for minutes must not cost a download of hours, a name that never was one must be told soon:
     `patience_s` counts without a new byte, for a pull that has had some; `first_patience_s` before the first, from
-    one of `WELL_KNOWN` registries; `first_attempts` before the first, from any other. `engine_attempts` in a row that
-    brought nothing end a pull over which the engine fails; `mismatch_attempts` one that is wrong each time it is there.
+    one of `WELL_KNOWN` registries or one that has shown a manifest; `first_attempts` before the first, from any
+    other. `engine_attempts` in a row that brought nothing end a pull over which the engine fails;
+    `mismatch_attempts` one that is wrong each time it is there.
     """
 
     base_s: float = 1.0
@@ -42,12 +43,14 @@ class Setbacks:
 
     `n_fruitless`: attempts in a row that brought no new byte, this one included; 0 after one that did.
     `fruitless_s`: how long that has been so, without the time in which the engine was not up. `has_bytes`: any
-    attempt has had some. `n_mismatches`: attempts, of all, after which what had come was wrong.
+    attempt has had some; `has_answered`: the registry has shown a manifest. `n_mismatches`: attempts, of all, after
+    which what had come was wrong.
     """
 
     n_fruitless: int = 0
     fruitless_s: float = 0.0
     has_bytes: bool = False
+    has_answered: bool = False
     n_mismatches: int = 0
 
 
@@ -77,6 +80,6 @@ def _may_pass(error: ArasulError, setbacks: Setbacks, policy: RetryPolicy, host:
         return False
     if setbacks.has_bytes:
         return setbacks.fruitless_s < policy.patience_s
-    if host in WELL_KNOWN:
+    if host in WELL_KNOWN or setbacks.has_answered:
         return setbacks.fruitless_s < policy.first_patience_s
     return setbacks.n_fruitless < policy.first_attempts

@@ -267,6 +267,7 @@ class PullRun:
             n_fruitless=0 if fetched_bytes else seen.n_fruitless + 1,
             fruitless_s=0.0 if fetched_bytes else seen.fruitless_s + took_s,
             has_bytes=seen.has_bytes or self._job.has_begun,
+            has_answered=self._job.progress.is_manifest_known,
             n_mismatches=seen.n_mismatches + isinstance(error, (DigestMismatch, NotWhole)),
         )
 
