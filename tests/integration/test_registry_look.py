@@ -18,7 +18,7 @@ from aiohttp import web
 from arasul_supervisor import __version__
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.model_store.manifests import parse_manifest
-from arasul_supervisor.ollama.pulls.registry import MAX_MANIFEST_BYTES, Registry, RegistryAsksToWait
+from arasul_supervisor.ollama.pulls.registry import MAX_MANIFEST_BYTES, NoManifest, Registry, RegistryAsksToWait
 from tests.engine.store import layers_of
 
 if TYPE_CHECKING:
@@ -259,10 +259,11 @@ async def test_a_manifest_that_is_none_is_left_to_ollama(body: bytes) -> None:
         assert await look.manifest(server.name, is_insecure=True) is None
 
 
-async def test_a_manifest_longer_than_any_is_left_to_ollama() -> None:
+async def test_a_manifest_longer_than_any_is_kept_from_ollama() -> None:
     padded = MANIFEST + b" " * (MAX_MANIFEST_BYTES + 1 - len(MANIFEST))
     async with serving(say(padded)) as server, looking() as look:
-        assert await look.manifest(server.name, is_insecure=True) is None
+        with pytest.raises(NoManifest, match="longer than 8388608 bytes"):
+            await look.manifest(server.name, is_insecure=True)
 
 
 @asynccontextmanager

@@ -79,6 +79,20 @@ def test_what_was_lost_and_is_fetched_again_is_counted() -> None:
     assert progress.refetched_bytes == (50 - 30) + (60 - 10)
 
 
+def test_what_an_attempt_has_brought_is_counted_from_what_lay_on_disk() -> None:
+    progress = PullProgress()
+    progress.expect([A, B])
+    progress.note(layer_line(A, 90), 0.0)
+    progress.begin_attempt([on_disk(A, done=30), on_disk(B, done=0)])
+    at_first = progress.gained_bytes
+    progress.note(layer_line(A, 40), 0.0)
+    progress.note(layer_line(B, 50), 0.0)  # small: there at first sight
+    gained = progress.gained_bytes
+    progress.forget_gain()
+
+    assert (at_first, gained, progress.gained_bytes) == (0, 60, 0)
+
+
 def test_an_attempt_begins_with_what_lies_on_disk() -> None:
     progress = PullProgress()
     progress.expect([A, B])

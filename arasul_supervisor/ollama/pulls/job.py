@@ -192,6 +192,7 @@ class PullJob:
         self._state = JobState.RUNNING
         self.needs_real = self.order.is_alias
         self._is_counted = False
+        self.progress.forget_gain()
         if self.attempts == 0:
             self._count_attempt()
             self.note(PullLine("pulling manifest"))

@@ -42,8 +42,7 @@ class PullProgress:
         self._layers: dict[str, _LayerProgress] = {}
         self._total_bytes = self._completed_bytes = 0  # sums, for a model may have thousands of layers
         self._numbers: dict[str, int] = {}
-        self.fetched_bytes = 0
-        """What came in this life of the daemon."""
+        self._fetched_bytes = self._begun_bytes = 0
         self._samples: deque[tuple[float, int]] = deque()
         self._layer: str | None = None
         self._seen: set[str] = set()
@@ -101,6 +100,15 @@ class PullProgress:
         self.is_manifest_known = True
         self._sum_up()
 
+    @property
+    def gained_bytes(self) -> int:
+        """What the attempt under way has brought beyond what lay on disk at its beginning."""
+        return self._completed_bytes - self._begun_bytes
+
+    def forget_gain(self) -> None:
+        """Another attempt is made, of which nothing is known yet."""
+        self._begun_bytes = self._completed_bytes
+
     def begin_attempt(self, on_disk: Iterable[LayerOnDisk]) -> None:
         """What an attempt begins with, by what lies on disk."""
         for found in on_disk:
@@ -110,6 +118,7 @@ class PullProgress:
             layer.completed = min(found.done_bytes, layer.total)
             self._take_fetched(layer, layer.completed)
         self._sum_up()
+        self.forget_gain()
         self._layer = None
         self._seen.clear()
 
@@ -141,7 +150,7 @@ class PullProgress:
             self._completed_bytes += completed
         self._layer = digest
         if digest in self._seen:  # what a layer has at first sight was there before: no speed of ours
-            self.fetched_bytes += max(0, completed - layer.completed)
+            self._fetched_bytes += max(0, completed - layer.completed)
         self._seen.add(digest)
         self._total_bytes -= layer.total
         self._completed_bytes -= layer.completed
@@ -172,7 +181,7 @@ class PullProgress:
         span_s = now_mono - since_mono
         if span_s < MIN_SPAN_S:
             return None
-        return (self.fetched_bytes - fetched_then) / span_s
+        return (self._fetched_bytes - fetched_then) / span_s
 
     def eta_s(self, now_mono: float) -> float | None:
         """Seconds until the layers known so far are complete; None when that cannot be said."""
@@ -192,6 +201,6 @@ class PullProgress:
 
     def _sample(self, now_mono: float) -> None:
         if not self._samples or now_mono - self._samples[-1][0] >= SAMPLE_EVERY_S:
-            self._samples.append((now_mono, self.fetched_bytes))
+            self._samples.append((now_mono, self._fetched_bytes))
         while len(self._samples) > 1 and self._samples[0][0] < now_mono - WINDOW_S:
             self._samples.popleft()

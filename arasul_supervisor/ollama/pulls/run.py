@@ -77,14 +77,14 @@ class PullRun:
             job, tools.registry, tools.store, open_files=tools.open_files, clock=tools.clock
         )
         self._setbacks = Setbacks(has_bytes=job.has_begun)
+        self._since_mono = 0.0  # of this attempt, without what it waited for another pull
         self._host = canonical(job.order.real).partition("/")[0]
 
     async def run(self) -> None:
         """A cancellation leaves the job's state to the owner."""
-        clock = self._tools.clock
         while True:
             await self._tools.wait_until_open()
-            fetched_before, since_mono = self._job.progress.fetched_bytes, clock.mono()
+            self._since_mono = self._tools.clock.mono()
             self._job.begin_attempt()
             self._tools.noted()
             error = await self._attempt()
@@ -94,7 +94,7 @@ class PullRun:
             if isinstance(error, DiskFull):
                 await self._park(error)
                 return
-            self._count(error, self._job.progress.fetched_bytes - fetched_before, clock.mono() - since_mono)
+            self._count(error)
             wait_s = await self._wait_after(error)
             if wait_s is None:
                 self._job.fail(error)
@@ -170,6 +170,7 @@ class PullRun:
             async with self._slot_lent():
                 await other.is_idle.wait()
             found = await self._outlook.look()
+            self._since_mono = self._tools.clock.mono()
         self._job.begin_fetching(found.on_disk or ())
         self._tools.noted()
         if found.on_disk is None or found.free_bytes is None:
@@ -259,13 +260,14 @@ class PullRun:
         else:
             self._job.fail(full)  # it was for its clients, and these are told so now
 
-    def _count(self, error: ArasulError, fetched_bytes: int, took_s: float) -> None:
+    def _count(self, error: ArasulError) -> None:
         if isinstance(error, PullPaused):
             return
-        seen = self._setbacks
+        seen, took_s = self._setbacks, self._tools.clock.mono() - self._since_mono
+        is_fruitful = self._job.progress.gained_bytes > 0
         self._setbacks = Setbacks(
-            n_fruitless=0 if fetched_bytes else seen.n_fruitless + 1,
-            fruitless_s=0.0 if fetched_bytes else seen.fruitless_s + took_s,
+            n_fruitless=0 if is_fruitful else seen.n_fruitless + 1,
+            fruitless_s=0.0 if is_fruitful else seen.fruitless_s + took_s,
             has_bytes=seen.has_bytes or self._job.has_begun,
             has_answered=self._job.progress.is_manifest_known,
             n_mismatches=seen.n_mismatches + isinstance(error, (DigestMismatch, NotWhole)),
