@@ -1,4 +1,4 @@
-"""Guards our own look at a registry: it tells what is there, believes no stranger, and never takes long (issue #7)."""
+"""Guards our own look at a registry: it tells what is there, believes no stranger, and never takes long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from aiohttp import web
 from arasul_supervisor import __version__
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.model_store.manifests import parse_manifest
-from arasul_supervisor.ollama.pulls.registry import MAX_MANIFEST_BYTES, NoManifest, Registry, RegistryAsksToWait
+from arasul_supervisor.ollama.pulls.registry import (
+    MAX_MANIFEST_BYTES,
+    NoManifest,
+    Registry,
+    RegistryAsksToWait,
+)
 from tests.engine.store import layers_of
 
 if TYPE_CHECKING:
