@@ -165,6 +165,17 @@ async def test_a_pull_under_way_is_queued_in_the_next_life_with_what_it_has_been
     assert again.view().started_at == pull.view().started_at
 
 
+async def test_a_model_that_was_seen_is_done_in_the_next_life_before_anybody_was_told() -> None:
+    pull = job()
+    pull.begin_attempt()
+    pull.is_there = True
+
+    again = job_of(record_of(pull), CLOCK).view()
+
+    assert (again.state, again.error) == (JobState.DONE, None)
+    assert again.finished_at is not None
+
+
 async def test_a_pull_that_failed_is_remembered_with_its_reason() -> None:
     pull = job()
     pull.begin_attempt()

@@ -1,4 +1,4 @@
-"""Guards that whoever asks for a model that does not exist is told the names that come near (issue #7)."""
+"""Guards that whoever asks for a model that does not exist is told the names that come near."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ class PullJob:
 
     `is_kept`: it goes on when all its clients have left. `real_was_there`: whether the tag behind an alias was
     installed before; None until it was looked at. `needs_real`: that tag must stay until it was copied.
-    `is_idle` is set but while Ollama is asked, or about to be, for its layers; `holds_room` while what it still needs
-    on the disk is promised to it.
+    `is_there`: the model was seen whole, which is written down before it is told. `is_idle` is set but while Ollama
+    is asked, or about to be, for its layers; `holds_room` while what it still needs on the disk is promised to it.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class PullJob:
         self.real_was_there = real_was_there
         self.failure: ArasulError | None = None
         self.setback: ArasulError | None = None
-        self.is_kept = False
+        self.is_kept = self.is_there = False
         self.needs_real = order.is_alias
         self.is_idle = asyncio.Event()
         self.is_idle.set()

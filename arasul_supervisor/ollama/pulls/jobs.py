@@ -101,6 +101,7 @@ class PullJobs:
             suggest=self._suggest,
             after_change=after_change,
             noted=self._note,
+            noted_now=self._note_now,
         )
         self._closed_until_mono = 0.0
         self._is_closing = self._has_cut_streams = False
@@ -222,6 +223,10 @@ class PullJobs:
 
     def _note(self) -> None:
         self._journal.note([record_of(job) for job in self._jobs.values()])
+
+    async def _note_now(self) -> None:
+        self._note()
+        await self._journal.noted()
 
     def _start_next(self) -> None:
         while self._queue and not self._is_closing and self._slots.take():

@@ -32,7 +32,7 @@ def record_of(job: PullJob) -> PullRecord:
         model=order.model,
         real=order.real,
         insecure=order.is_insecure,
-        state=view.state.value,
+        state=(JobState.DONE if job.is_there and job.is_active else view.state).value,
         created_at=order.created_at,
         attempts=view.attempts,
         started_at=view.started_at,
@@ -63,7 +63,7 @@ def job_of(record: PullRecord, clock: Clock) -> PullJob:
         state,
         JobFigures(record.total, record.completed, record.layers, record.digests),
         failure=_PastFailure(error) if error is not None else None,
-        finished_at=record.finished_at,
+        finished_at=record.finished_at or clock.wall(),
     )
     return job
 

@@ -43,7 +43,7 @@ class PullTools:
     `wait_until_open` returns when the engine is ready and no pause is on. `others` are the other pulls. `open_files`
     tells the absolute paths below a folder that the engine has open, and blocks. `slot_lent` gives the caller's slot
     to the next. `suggest` is a hint for a name that the registry does not know. `after_change` is called when what is
-    installed has changed, `noted` when what is kept of a job has.
+    installed has changed, `noted` when what is kept of a job has; `noted_now` also waits until that is on disk.
     """
 
     client: OllamaClient
@@ -60,6 +60,7 @@ class PullTools:
     suggest: Callable[[str], str | None]
     after_change: Callable[[], None]
     noted: Callable[[], None]
+    noted_now: Callable[[], Awaitable[None]]
 
 
 class PullRun:
@@ -89,6 +90,10 @@ class PullRun:
             self._tools.noted()
             error = await self._attempt()
             if error is None:
+                self._job.is_there = True
+                await (
+                    self._tools.noted_now()
+                )  # else a kill that follows the good news would make it news again
                 self._job.succeed()
                 return
             if isinstance(error, DiskFull):
