@@ -222,7 +222,9 @@ def test_a_full_disk_of_the_state_keeps_no_pull_away(
 
 def test_a_journal_that_cannot_be_written_keeps_no_pull_away(start: Start, registry: Registry) -> None:
     running, name = start(), registry.put_bytes("new", BLOB)
-    (running.state_dir / "pulls.json").mkdir()
+    journal = running.state_dir / "pulls.json"
+    journal.unlink()
+    journal.mkdir()
     answer = running.post("/api/models/pull", {"model": name, "insecure": True})
     assert answer.body.splitlines()[-1] == b'{"status":"success"}'
     assert "pulls would not outlive the daemon" in running.log_text()

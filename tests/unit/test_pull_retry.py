@@ -35,10 +35,11 @@ def wait(
     fruitless_s: float = 0.0,
     has_bytes: bool = False,
     has_answered: bool = False,
+    n_engine_failures: int = 0,
     n_mismatches: int = 0,
     host: str = "127.0.0.1:5000",
 ) -> float | None:
-    setbacks = Setbacks(n_fruitless, fruitless_s, has_bytes, has_answered, n_mismatches)
+    setbacks = Setbacks(n_fruitless, fruitless_s, has_bytes, has_answered, n_engine_failures, n_mismatches)
     return wait_before_attempt(error, setbacks, POLICY, host=host)
 
 
@@ -121,6 +122,12 @@ def test_a_registry_that_never_sent_a_byte_is_given_up_after_a_few_attempts() ->
 @pytest.mark.parametrize("error", [EngineDown(), EngineRefused()], ids=lambda error: error.code)
 def test_an_engine_that_fails_over_a_pull_again_and_again_ends_it(error: ArasulError) -> None:
     assert [wait(error, n_fruitless=n, has_bytes=True) for n in (3, 4)] == [3.0, None]
+
+
+def test_an_engine_that_dies_over_a_pull_and_loses_what_it_brought_ends_it() -> None:
+    waits = [wait(EngineDown(), n_fruitless=0, n_engine_failures=n, has_bytes=True) for n in (29, 30)]
+
+    assert waits == [1.0, None]
 
 
 def test_wrong_bytes_are_fetched_anew_only_a_few_times() -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.ollama.pulls.order import PullOrder
 
 KIND: Final = "pull"
+FIRST_STATUS: Final = "pulling manifest"
 QUEUED: Final = JobState.QUEUED.value
 
 
@@ -56,7 +57,6 @@ class PullJob:
         self.is_idle = asyncio.Event()
         self.is_idle.set()
         self.holds_room = False
-        self.missing_bytes: int | None = None
         self.free_when_parked: int | None = None
         self.n_parked = 0
         self.unparked = asyncio.Event()
@@ -195,7 +195,7 @@ class PullJob:
         self.progress.forget_gain()
         if self.attempts == 0:
             self._count_attempt()
-            self.note(PullLine("pulling manifest"))
+            self.note(PullLine(FIRST_STATUS))
 
     def await_turn(self, status: str) -> None:
         """It cannot go on before another has; the status says which, or that it is queued."""
@@ -217,6 +217,7 @@ class PullJob:
         self.progress.begin_attempt(on_disk)
         self._layers.clear()
         if self.attempts == 1:
+            self.note(PullLine(FIRST_STATUS))  # again, where it had to wait for another
             return
         self._current = PullLine("resuming")
         line = resuming_line(self.setback, self.attempts, self.progress)
@@ -241,11 +242,11 @@ class PullJob:
         self._current = PullLine("waiting to retry")
         self._tell("waiting to retry", retry_line(error, wait_s))
 
-    def park(self, error: ArasulError, *, missing_bytes: int | None, free_bytes: int | None) -> None:
+    def park(self, error: ArasulError, *, free_bytes: int | None) -> None:
         """It can only go on when there is room on the disk: whoever waits for it is told so now."""
         if not self.is_active:
             return
-        self.missing_bytes, self.free_when_parked = missing_bytes, free_bytes
+        self.free_when_parked = free_bytes
         self.n_parked += 1
         self._state, self._is_parked = JobState.RETRYING, True
         self.unparked.clear()

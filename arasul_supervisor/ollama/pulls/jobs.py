@@ -110,9 +110,10 @@ class PullJobs:
         """Takes up what the last life of the daemon left, in its order. Called once, before the first `begin`."""
         for record in await self._journal.read():
             job = job_of(record, self._clock)
-            self._jobs[job.id] = job
-            if job.is_active:
+            if job.is_active and job.id not in self._jobs:
                 self._queue.append(job)
+            self._jobs.setdefault(job.id, job)
+        self._note()
         self._start_next()
 
     def begin(self, name: str, *, is_insecure: bool, is_kept: bool = True) -> PullJob:
@@ -234,11 +235,11 @@ class PullJobs:
             run = PullRun(job, self._tools)
             task = asyncio.get_running_loop().create_task(run.run(), name=f"pull-{job.id}")
             self._runs[job.id], self._tasks[job.id] = run, task
-            task.add_done_callback(partial(self._run_ended, job))
+            task.add_done_callback(partial(self._run_ended, job, run))
 
-    def _run_ended(self, job: PullJob, task: asyncio.Task[None]) -> None:
-        run = self._runs.pop(job.id)
-        del self._tasks[job.id]
+    def _run_ended(self, job: PullJob, run: PullRun, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(job.id) is task:  # else it parked, and was asked for again before this was called
+            del self._runs[job.id], self._tasks[job.id]
         if task.cancelled():
             if not self._is_closing:
                 job.cancel(PullCancelled())
@@ -248,7 +249,8 @@ class PullJobs:
             self._parking.enter(job)
         self._note()
         if run.holds_slot:
-            self._slot_freed()
+            self._slots.give_back()
+        self._start_next()  # also when it held none: it may have given on one that it was just handed
         self._forget_oldest()
 
     def _slot_freed(self) -> None:
@@ -256,13 +258,12 @@ class PullJobs:
         self._start_next()
 
     def _report(self, job: PullJob, task: asyncio.Task[None], error: BaseException) -> None:
-        """A run ended by an error: the job fails; what nobody foresaw also goes to the loop's handler."""
+        """A run or a wait ended by an error: the job fails; what nobody foresaw also goes to the loop's handler."""
+        fault = f"Pulling '{job.model}' ended by a fault of this daemon: {type(error).__name__}."
+        job.fail(error if isinstance(error, ArasulError) else ArasulError(fault))
+        self._note()
         if isinstance(error, ArasulError):
-            job.fail(error)
             return
-        job.fail(
-            ArasulError(f"Pulling '{job.model}' ended by a fault of this daemon: {type(error).__name__}.")
-        )
         asyncio.get_running_loop().call_exception_handler(
             {"message": "a pull ended by a fault", "exception": error, "task": task}
         )
@@ -283,9 +284,12 @@ class PullJobs:
             del self._jobs[job.id]
 
     async def _wait_until_open(self) -> None:
-        while (left_s := self._closed_until_mono - self._clock.mono()) > 0:  # noqa: ASYNC110 - a pause may grow
-            await asyncio.sleep(left_s)
-        await self._wait_ready()
+        while True:
+            while (left_s := self._closed_until_mono - self._clock.mono()) > 0:  # noqa: ASYNC110 - may grow
+                await asyncio.sleep(left_s)
+            await self._wait_ready()
+            if self._closed_until_mono <= self._clock.mono():  # or one began while it got ready
+                return
 
     def _suggest(self, name: str) -> str | None:
         installed = [model.name for model in self._catalogue.known]

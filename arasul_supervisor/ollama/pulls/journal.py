@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -75,6 +76,7 @@ class PullJournal:
         self._thread = Offload("pull-journal")
         self._newest: bytes | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._n_noted = self._n_tried = 0
         self._was_tried, self._has_news = asyncio.Event(), asyncio.Event()
         self._is_trouble_told = self._is_read = False
         self.is_kept = True
@@ -112,18 +114,19 @@ class PullJournal:
         if not self._is_read:
             return
         self._newest = msgspec.json.encode(_Content(_VERSION, tuple(records)))
-        self._was_tried.clear()
+        self._n_noted += 1
         self._has_news.set()
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write(), name="pull-journal")
 
     async def noted(self) -> None:
-        """Until all that was noted is on disk, or could not be."""
-        if self._writing is not None:
-            try:
-                await within(self._was_tried.wait(), NOTED_S)
-            except asyncio.TimeoutError:
-                self._tell_trouble(f"{self._path} was not written within {NOTED_S:g} s")
+        """Until all that was noted before is on disk, or could not be."""
+        if self._n_tried >= self._n_noted:
+            return
+        try:
+            await within(self._tried_from(self._n_noted), NOTED_S)
+        except asyncio.TimeoutError:
+            self._tell_trouble(f"{self._path} was not written within {NOTED_S:g} s")
 
     async def close(self) -> None:
         """Waits for the last write, within a bound."""
@@ -132,9 +135,15 @@ class PullJournal:
             await end_task(self._writing)
         await self._thread.settle(timeout_s=0)
 
+    async def _tried_from(self, n_noted: int) -> None:
+        while self._n_tried < n_noted:
+            self._was_tried.clear()
+            await self._was_tried.wait()
+
     async def _write(self) -> None:
         """The newest content, until there is none newer; one that could not be written is tried again later."""
         while (content := self._newest) is not None:
+            n_noted = self._n_noted
             trouble = await self._try_to_write(content)
             if trouble is None:
                 self.is_kept, self._is_trouble_told = True, False
@@ -142,8 +151,8 @@ class PullJournal:
                     self._newest = None
             else:
                 self._tell_trouble(trouble)
-            if self._newest is content or self._newest is None:
-                self._was_tried.set()
+            self._n_tried = n_noted
+            self._was_tried.set()
             if trouble is not None:
                 if self._newest is content:
                     self._has_news.clear()
@@ -202,7 +211,12 @@ def _replace(path: Path, content: bytes) -> bool:
 
 
 def _set_aside(path: Path) -> None:
+    """A copy, so that what can be read of it stays until it is written anew; a folder in its place is moved."""
+    aside = path.with_name(f"{path.name}.unread")
     try:
-        path.replace(path.with_name(f"{path.name}.unread"))
+        if path.is_dir():
+            path.rename(aside)
+        else:
+            shutil.copyfile(path, aside)
     except OSError:  # the next write replaces it
         return

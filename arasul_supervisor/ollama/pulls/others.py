@@ -8,9 +8,8 @@ from arasul_supervisor.ollama.job_view import JobState
 from arasul_supervisor.ollama.names import same_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
-    from arasul_supervisor.model_store.parts import LayerOnDisk
     from arasul_supervisor.ollama.pulls.job import PullJob
 
 
@@ -38,22 +37,25 @@ class Others:
 
     def fetched_digests(self, asking: PullJob) -> frozenset[str]:
         """Layers that Ollama may be writing now for another pull."""
-        return frozenset(
-            digest for job in self._active(asking) if not job.is_idle.is_set() for digest in job.digests
-        )
+        return frozenset(digest for job in self._fetching(asking) for digest in job.digests)
 
     def digests(self, asking: PullJob | None) -> frozenset[str]:
         """Layers that active pulls fetch."""
         return frozenset(digest for job in self._active(asking) for digest in job.digests)
 
-    def fetching_the_same(self, asking: PullJob, on_disk: Iterable[LayerOnDisk] | None) -> PullJob | None:
+    def fetching_the_same(self, asking: PullJob, lacking: Collection[str]) -> PullJob | None:
         """A pull for which Ollama is fetching a layer that the asking one lacks too, or the same tag."""
-        lacking = {
-            found.layer.digest
-            for found in on_disk or ()
-            if not found.is_finished and found.layer.size_bytes >= SHARED_FROM_BYTES
-        }
-        return next((job for job in self._active(asking) if _fetches_any(job, lacking, asking)), None)
+        large = [layer.digest for layer in asking.progress.layers if layer.size_bytes >= SHARED_FROM_BYTES]
+        shared = [digest for digest in large if digest in lacking]
+        real = asking.order.real
+        return next(
+            (
+                job
+                for job in self._fetching(asking)
+                if same_model(job.order.real, real) or any(map(job.progress.lacks, shared))
+            ),
+            None,
+        )
 
     def want(self, name: str, asking: PullJob) -> bool:
         """True when another job needs that name to stay: it pulls it, by whatever name, or has just done so."""
@@ -74,14 +76,12 @@ class Others:
         is_since_asked = (job.finished_at or 0.0) >= asking.order.created_at
         return job.state is JobState.DONE and is_since_asked and same_model(job.model, name)
 
+    def _fetching(self, asking: PullJob) -> Iterator[PullJob]:
+        """Also one that was cancelled and whose stream is not closed yet."""
+        return (job for job in self._jobs.values() if not job.is_idle.is_set() and job is not asking)
+
     def _active(self, asking: PullJob | None) -> Iterator[PullJob]:
         return (job for job in self._jobs.values() if job.is_active and job is not asking)
-
-
-def _fetches_any(job: PullJob, lacking: set[str], asking: PullJob) -> bool:
-    if job.is_idle.is_set():
-        return False
-    return same_model(job.order.real, asking.order.real) or any(map(job.progress.lacks, lacking))
 
 
 def _needs(job: PullJob, name: str) -> bool:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.model_store.disk import free_bytes
-from arasul_supervisor.model_store.manifests import DIGEST, Layer
 from arasul_supervisor.model_store.part_mending import MendedParts, mend_parts
 from arasul_supervisor.model_store.parts import layers_on_disk, part_files
 from arasul_supervisor.model_store.reader import StoreUnread
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from arasul_supervisor.clock import Clock
+    from arasul_supervisor.model_store.manifests import Layer
     from arasul_supervisor.model_store.parts import LayerOnDisk
     from arasul_supervisor.model_store.reader import StoreReader
     from arasul_supervisor.ollama.pulls.job import PullJob
@@ -57,14 +57,7 @@ class Outlook:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """By the registry's manifest, else those that Ollama has named so far."""
-        if self._layers is not None:
-            return self._layers
-        progress = self._job.progress
-        return tuple(
-            Layer(digest, progress.total_of(digest), "")
-            for digest in progress.digests
-            if DIGEST.fullmatch(digest)
-        )
+        return self._job.progress.layers if self._layers is None else self._layers
 
     async def ask_registry(self) -> None:
         """Takes in the registry's manifest, where it has one for us, at most once in ten minutes.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from arasul_supervisor.bounded import end_task, within
 from arasul_supervisor.model_store.disk import free_bytes
+from arasul_supervisor.model_store.parts import layers_on_disk
 from arasul_supervisor.model_store.reader import StoreUnread
-from arasul_supervisor.ollama.pulls.room import may_have_room, wait_before_look
+from arasul_supervisor.ollama.pulls.room import may_have_room, missing_bytes, wait_before_look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,12 +67,16 @@ class Parking:
                 self._go_on(job)
 
     async def _may_have_room(self, job: PullJob) -> bool:
+        layers = job.progress.layers
         try:
-            free = await self._store.call(free_bytes)
+            on_disk, free = await self._store.call(
+                lambda folder: (layers_on_disk(folder, layers), free_bytes(folder))
+            )
         except StoreUnread:
             return False
         return free is not None and may_have_room(
-            missing=job.missing_bytes,
+            # looked at anew: another pull may have brought what they share
+            missing=missing_bytes(on_disk) if layers else None,
             elsewhere=self._others.remaining_bytes(job),
             free=free,
             free_when_full=job.free_when_parked,

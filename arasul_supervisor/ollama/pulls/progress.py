@@ -6,10 +6,11 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.model_store.manifests import DIGEST, Layer
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from arasul_supervisor.model_store.manifests import Layer
     from arasul_supervisor.model_store.parts import LayerOnDisk
     from arasul_supervisor.ollama.pull_lines import PullLine
 
@@ -105,6 +106,17 @@ class PullProgress:
         """What the attempt under way has brought beyond what lay on disk at its beginning."""
         return self._completed_bytes - self._begun_bytes
 
+    @property
+    def begun_bytes(self) -> int:
+        """What lay on disk at the beginning of that attempt."""
+        return self._begun_bytes
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers known whose names are digests."""
+        known = self._layers.items()
+        return tuple(Layer(name, layer.total, "") for name, layer in known if DIGEST.fullmatch(name))
+
     def forget_gain(self) -> None:
         """Another attempt is made, of which nothing is known yet."""
         self._begun_bytes = self._completed_bytes
@@ -167,10 +179,6 @@ class PullProgress:
     def remaining_of(self, digest: str) -> int:
         """Bytes of one layer that are still to come."""
         return self._layers[digest].total - self._layers[digest].completed
-
-    def total_of(self, digest: str) -> int:
-        """Bytes of one layer when it is complete."""
-        return self._layers[digest].total
 
     def speed_bytes_per_s(self, now_mono: float) -> float | None:
         """Bytes per second over the last 10 s; None until half a second has been seen."""

@@ -24,8 +24,8 @@ class RetryPolicy:
     A line that is away for minutes must not cost a download of hours, a name that never was one must be told soon:
     `patience_s` counts without a new byte, for a pull that has had some; `first_patience_s` before the first, from
     one of `WELL_KNOWN` registries or one that has shown a manifest; `first_attempts` before the first, from any
-    other. `engine_attempts` in a row that brought nothing end a pull over which the engine fails;
-    `mismatch_attempts` one that is wrong each time it is there.
+    other. `engine_attempts` in a row that brought nothing end a pull over which the engine fails, and so do
+    `engine_failures` that lost what they brought; `mismatch_attempts` one that is wrong each time it is there.
     """
 
     base_s: float = 1.0
@@ -34,6 +34,7 @@ class RetryPolicy:
     first_patience_s: float = 600.0
     first_attempts: int = 3
     engine_attempts: int = 8
+    engine_failures: int = 30
     mismatch_attempts: int = 3
 
 
@@ -43,14 +44,16 @@ class Setbacks:
 
     `n_fruitless`: attempts in a row that brought no new byte, this one included; 0 after one that did.
     `fruitless_s`: how long that has been so, without the time in which the engine was not up. `has_bytes`: any
-    attempt has had some; `has_answered`: the registry has shown a manifest. `n_mismatches`: attempts, of all, after
-    which what had come was wrong.
+    attempt has had some; `has_answered`: the registry has shown a manifest. `n_engine_failures`: times in a row that
+    the engine went down, with whatever bytes, without the next attempt beginning further on disk. `n_mismatches`:
+    attempts, of all, after which what had come was wrong.
     """
 
     n_fruitless: int = 0
     fruitless_s: float = 0.0
     has_bytes: bool = False
     has_answered: bool = False
+    n_engine_failures: int = 0
     n_mismatches: int = 0
 
 
@@ -75,7 +78,10 @@ def _may_pass(error: ArasulError, setbacks: Setbacks, policy: RetryPolicy, host:
     if isinstance(error, (DigestMismatch, NotWhole)):
         return setbacks.n_mismatches < policy.mismatch_attempts
     if isinstance(error, (EngineDown, EngineSilent, EngineRefused)):
-        return setbacks.n_fruitless < policy.engine_attempts
+        return (
+            setbacks.n_fruitless < policy.engine_attempts
+            and setbacks.n_engine_failures < policy.engine_failures
+        )
     if not isinstance(error, RegistryTrouble):
         return False
     if setbacks.has_bytes:

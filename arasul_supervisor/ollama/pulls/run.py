@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.bounded import end_task, within
-from arasul_supervisor.errors import ArasulError, DiskFull, EngineRefused, ModelNotFound
+from arasul_supervisor.errors import ArasulError, DiskFull, EngineDown, EngineRefused, ModelNotFound
 from arasul_supervisor.ollama.names import canonical, same_model
 from arasul_supervisor.ollama.pull_errors import DamagedPart, DigestMismatch, RegistryTrouble, TooManyRequests
 from arasul_supervisor.ollama.pull_lines import SUCCESS
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.ollama.client import OllamaClient
     from arasul_supervisor.ollama.pulls.job import PullJob
     from arasul_supervisor.ollama.pulls.others import Others
+    from arasul_supervisor.ollama.pulls.outlook import Found
     from arasul_supervisor.ollama.pulls.registry import Registry
     from arasul_supervisor.ollama.pulls.slots import Slots
 
@@ -78,6 +79,7 @@ class PullRun:
             job, tools.registry, tools.store, open_files=tools.open_files, clock=tools.clock
         )
         self._setbacks = Setbacks(has_bytes=job.has_begun)
+        self._best_begun_bytes = 0
         self._since_mono = 0.0  # of this attempt, without what it waited for another pull
         self._host = canonical(job.order.real).partition("/")[0]
 
@@ -155,10 +157,12 @@ class PullRun:
         job = self._job
         if not job.order.is_alias or job.real_was_there is not None:
             return
+        others, real = self._tools.others, job.order.real
+        is_brought = others.brings_anew(real, job)
         installed = await self._tools.client.tags(timeout_s=self._tools.limits.call_s)
-        is_there = any(same_model(model.name, job.order.real) for model in installed)
-        job.real_was_there = is_there and not self._tools.others.brings_anew(job.order.real, job)
-        self._tools.noted()
+        is_brought = is_brought or others.brings_anew(real, job)
+        job.real_was_there = not is_brought and any(same_model(model.name, real) for model in installed)
+        await self._tools.noted_now()  # after the pull nobody can tell
 
     async def _look_ahead(self) -> None:
         """What there is to fetch, and whether there is room for it.
@@ -170,7 +174,7 @@ class PullRun:
             await within(self._outlook.ask_registry(), self._tools.limits.look_s)
         found = await self._outlook.look()
         # Two requests for one blob: when one leaves while the other still asks for its size, Ollama 0.34.4 dies.
-        while (other := self._tools.others.fetching_the_same(self._job, found.on_disk)) is not None:
+        while (other := self._tools.others.fetching_the_same(self._job, self._lacking(found))) is not None:
             self._job.await_turn(f"waiting for the pull of {other.model}")
             async with self._slot_lent():
                 await other.is_idle.wait()
@@ -185,6 +189,12 @@ class PullRun:
         if missing and not has_room(missing=missing, elsewhere=elsewhere, free=found.free_bytes):
             raise DiskFull("The disk is too full.")
         self._job.holds_room = True
+
+    def _lacking(self, found: Found) -> frozenset[str]:
+        """Its layers that are not complete; all, where that cannot be seen."""
+        if found.on_disk is None:
+            return frozenset(layer.digest for layer in self._outlook.layers)
+        return frozenset(one.layer.digest for one in found.on_disk if not one.is_finished)
 
     async def _pull(self) -> None:
         """One stream, in a task of its own, so that `pause` can end it alone."""
@@ -261,7 +271,7 @@ class PullRun:
             folder=str(folder or "the model store"),
         )
         if self._job.is_kept:
-            self._job.park(full, missing_bytes=missing, free_bytes=found.free_bytes)
+            self._job.park(full, free_bytes=found.free_bytes)
         else:
             self._job.fail(full)  # it was for its clients, and these are told so now
 
@@ -275,8 +285,20 @@ class PullRun:
             fruitless_s=0.0 if is_fruitful else seen.fruitless_s + took_s,
             has_bytes=seen.has_bytes or self._job.has_begun,
             has_answered=self._job.progress.is_manifest_known,
+            n_engine_failures=self._engine_failures(error),
             n_mismatches=seen.n_mismatches + isinstance(error, (DigestMismatch, NotWhole)),
         )
+
+    def _engine_failures(self, error: ArasulError) -> int:
+        """In a row, since an attempt began with more on disk than any before."""
+        begun_bytes = self._job.progress.begun_bytes
+        is_further, self._best_begun_bytes = (
+            begun_bytes > self._best_begun_bytes,
+            max(begun_bytes, self._best_begun_bytes),
+        )
+        if is_further or not isinstance(error, EngineDown):
+            return 0
+        return self._setbacks.n_engine_failures + 1
 
     async def _wait_after(self, error: ArasulError) -> float | None:
         """Seconds until the next attempt, None when there is none; what can be cured in between is."""
