@@ -69,6 +69,11 @@ class ModelNotFound(ArasulError):
     code, status = "model_not_found", 404
 
 
+def not_installed(name: str) -> ModelNotFound:
+    """The error for a model that is asked for by name and is not there."""
+    return ModelNotFound(f"{name} is not installed.", hint="GET /api/models lists what is.")
+
+
 class ModelNotInstalled(ArasulError):
     """The model is not installed."""
 

@@ -142,8 +142,7 @@ class Services:
 
     def _open_files(self, folder: Path) -> frozenset[str]:
         """What the engine has open below it."""
-        pid = self._engine.snapshot.pid
-        return open_files(pid, folder) if pid is not None else frozenset()
+        return open_files(self._engine.snapshot.pid, folder)
 
     async def _runner_blobs(self) -> Mapping[int, str]:
         """The runners that live, see `Residency`; none where `/proc` does not answer."""

@@ -128,8 +128,7 @@ class Jobs:
         digests = job.digests
 
         def remove(store: Path) -> Purged:
-            opened = open_files(engine_pid, store) if engine_pid is not None else frozenset[str]()
-            return purge(store, digests, wanted=wanted, open_files=opened)
+            return purge(store, digests, wanted=wanted, open_files=open_files(engine_pid, store))
 
         try:
             return await self._store.call(remove, timeout_s=LOOK_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from arasul_supervisor.errors import EngineRefused, ModelBusy, ModelNotFound
+from arasul_supervisor.errors import EngineRefused, ModelBusy, not_installed
 from arasul_supervisor.model_store.listing import read_store
 from arasul_supervisor.model_store.purging import bytes_gone, purge, remove_corrupt_manifest
 from arasul_supervisor.model_store.reader import StoreUnread
@@ -115,7 +115,7 @@ class ModelRemoval:
         """A model that Ollama does not list, because its manifest or its configuration is broken."""
         broken = next((one for one in before.broken if same_model(one.name, name)), None)
         if broken is None:
-            raise ModelNotFound(f"{name} is not installed.", hint="GET /api/models lists what is.")
+            raise not_installed(name)
         holding = await self._holding(broken.name)
         await self._vacate(broken.name, holding.own_weights if holding else frozenset())
         freed_bytes: int | None = 0
@@ -141,8 +141,7 @@ class ModelRemoval:
         wanted = self._pulls.others.digests(None)
 
         def free(store: Path) -> Purged:
-            held = open_files(pid, store) if pid is not None else frozenset[str]()
-            return purge(store, digests, wanted=wanted, open_files=held)
+            return purge(store, digests, wanted=wanted, open_files=open_files(pid, store))
 
         purged = await self._look(free)
         return purged.freed_bytes if purged else 0

@@ -55,7 +55,6 @@ class Pulls:
     def __init__(self, access: EngineAccess, jobs: PullJobs) -> None:
         self._access = access
         self._jobs = jobs
-        self._feeds: dict[str, set[PullFeed]] = {}
         self._cancels: set[asyncio.Task[object]] = set()
         self._is_closing = False
 
@@ -99,7 +98,6 @@ class Pulls:
             await self._jobs.noted()
             return Reply(job_view(job.view()), 202)
         feed = job.subscribe()
-        self._feeds.setdefault(job.id, set()).add(feed)
         if body.stream:
             return LineStream(self._lines(job, feed), partial(self._client_gone, job, feed))
         return await self._wait(job, feed)
@@ -118,7 +116,7 @@ class Pulls:
         except asyncio.CancelledError:
             self._client_gone(job, feed)
             raise
-        self._leave(job, feed)
+        job.unsubscribe(feed)
         if job.state is JobState.DONE:
             return Reply(PullLineView(status="success"))
         raise job.failure or job.setback or ArasulError(f"The pull of {job.model} has ended.")
@@ -131,22 +129,15 @@ class Pulls:
                 async for line in lines:
                     yield line
         finally:
-            self._leave(job, feed)
-
-    def _leave(self, job: PullJob, feed: PullFeed) -> None:
-        job.unsubscribe(feed)
-        feeds = self._feeds.get(job.id, set())
-        feeds.discard(feed)
-        if not feeds:
-            self._feeds.pop(job.id, None)
+            job.unsubscribe(feed)
 
     def _client_gone(self, job: PullJob, feed: PullFeed) -> None:
         """A client has left, maybe before its first line.
 
         Others that watch, and whoever asked for the pull to go on, keep it.
         """
-        self._leave(job, feed)
-        if self._is_closing or job.is_kept or job.id in self._feeds:
+        job.unsubscribe(feed)
+        if self._is_closing or job.is_kept or job.is_watched:
             return
         task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(
             self._jobs.cancel(job.id), name=f"pull-{job.id}-cancel"

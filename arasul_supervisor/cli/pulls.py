@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     jobs = objects(answer, "pulls")
     if not jobs:
-        print("No model is or was pulled since the daemon's start; `arasul-supervisor pull` begins one.")
+        print("No pull is known; `arasul-supervisor pull` begins one.")
         return 0
     print_table(HEADS, [_row(job) for job in jobs], right=RIGHT)
     for line in (line for job in jobs for line in _remarks(job)):

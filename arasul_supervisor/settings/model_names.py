@@ -87,11 +87,16 @@ def canonical(name: str) -> str:
 
     Folded, because Ollama compares names without regard to case.
     """
+    host, namespace, model, tag = name_parts(name)
+    return f"{host}/{namespace}/{model}:{tag}".casefold()
+
+
+def name_parts(name: str) -> tuple[str, str, str, str]:
+    """Host, namespace, model and tag, each as it is written; Ollama's own where the name leaves one out."""
     *path, last = (name.partition("://")[2] or name).split("/")
     model, _, tag = last.partition(":")
-    namespace = path[-1] if path else _DEFAULT_NAMESPACE
     host = "/".join(path[:-1]) or _DEFAULT_HOST
-    return f"{host}/{namespace}/{model}:{tag or _DEFAULT_TAG}".casefold()
+    return host, path[-1] if path else _DEFAULT_NAMESPACE, model, tag or _DEFAULT_TAG
 
 
 def _by_canonical_name(aliases: Mapping[str, str]) -> dict[str, tuple[str, str]]:

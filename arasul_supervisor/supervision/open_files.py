@@ -11,14 +11,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def open_files(pid: int, below: Path) -> frozenset[str]:
+def open_files(pid: int | None, below: Path) -> frozenset[str]:
     """Paths below the folder that the process, or one below it, has open; none when it is gone.
 
     They begin as `below` is given, whatever links lead there. A file that is only mapped is not among them, nor one
     of a process that is not ours to see. Blocks while `/proc` does: call it in a thread.
 
+    :param pid: None: there is no such process now
     :param below: an absolute path
     """
+    if pid is None:
+        return frozenset()
     real = os.path.realpath(below)
     found: set[str] = set()
     for one in (pid, *descendants(pid)):

@@ -15,7 +15,7 @@ from arasul_supervisor.ollama.catalogue import Catalogue
 from arasul_supervisor.ollama.client import OllamaClient
 from arasul_supervisor.ollama.pulls.jobs import PullJobs
 from arasul_supervisor.ollama.pulls.journal import PullJournal
-from arasul_supervisor.ollama.pulls.registry import Registry
+from arasul_supervisor.ollama.pulls.registry import LOOK_S, Registry
 from arasul_supervisor.ollama.pulls.retry import RetryPolicy
 from arasul_supervisor.ollama.pulls.stall import PullLimits
 from arasul_supervisor.supervision.open_files import open_files
@@ -48,6 +48,7 @@ async def pulls_of(
     aliases: Mapping[str, str] | None = None,
     concurrency: int = 2,
     limits: PullLimits = QUICK,
+    look_s: float = LOOK_S,
     state: Path = Path("/nonexistent"),
 ) -> AsyncIterator[Pulls]:
     clock = SystemClock()
@@ -61,7 +62,7 @@ async def pulls_of(
     def note_change() -> None:
         pulls.n_changes += 1
 
-    look, log = Registry(clock), StubLog()
+    look, log = Registry(clock, timeout_s=look_s), StubLog()
     jobs = PullJobs(
         client,
         catalogue,
@@ -121,3 +122,11 @@ async def asyncio_timeout(limit_s: float) -> AsyncIterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def empty_notes(store: Path) -> None:
+    """What a SIGTERM in the middle of a pull can leave: no note says anything any more."""
+    notes = list((store / "blobs").glob("*-partial-*"))
+    assert notes
+    for note in notes:
+        note.write_bytes(b"")

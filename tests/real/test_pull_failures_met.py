@@ -11,13 +11,11 @@ from arasul_supervisor.errors import ModelNotFound, RegistryError
 from arasul_supervisor.ollama.pull_errors import DigestMismatch
 from arasul_supervisor.ollama.pulls.retry import RetryPolicy
 from arasul_supervisor.ollama.pulls.stall import PullLimits
-from tests.engine.pull_ground import BLOB, QUICK, SLOWLY, first_bytes, lines_of, pulls_of
+from tests.engine.pull_ground import BLOB, QUICK, SLOWLY, empty_notes, first_bytes, lines_of, pulls_of
 from tests.engine.registry import start_registry
 from tests.engine.store import blob_path, digest_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from arasul_supervisor.ollama.pulls.job import PullJob
     from tests.engine.real import BareEngine
     from tests.engine.registry import Registry
@@ -89,13 +87,6 @@ async def test_a_note_that_was_left_empty_is_mended_and_the_pull_goes_on(
 async def attempts_reach(job: PullJob, n: int) -> None:
     while job.attempts < n:  # noqa: ASYNC110 - a figure that is polled by callers too
         await asyncio.sleep(0.05)
-
-
-def empty_notes(store: Path) -> None:
-    notes = list((store / "blobs").glob("*-partial-*"))
-    assert notes
-    for note in notes:
-        note.write_bytes(b"")
 
 
 async def test_a_registry_that_asks_to_wait_is_not_asked_sooner(

@@ -15,7 +15,7 @@ from arasul_supervisor.ollama.pulls.registry import MAX_MANIFEST_BYTES
 from arasul_supervisor.ollama.pulls.retry import RetryPolicy
 from arasul_supervisor.ollama.pulls.stall import PullLimits
 from tests.api.stubs import StubLog
-from tests.engine.pull_ground import BLOB, SLOWLY, first_bytes, pulls_of
+from tests.engine.pull_ground import BLOB, SLOWLY, empty_notes, first_bytes, pulls_of
 from tests.engine.registry import start_registry
 from tests.engine.store import Layers, blob_path, digest_of
 
@@ -88,13 +88,6 @@ async def test_two_pulls_of_one_damaged_part_mend_it_between_them(
     assert [view.state for view in views] == [JobState.DONE, JobState.DONE]
 
 
-def empty_notes(store: Path) -> None:
-    notes = list((store / "blobs").glob("*-partial-*"))
-    assert notes
-    for note in notes:
-        note.write_bytes(b"")
-
-
 async def test_a_pull_that_had_bytes_before_the_restart_waits_for_its_registry(
     bare_engine: BareEngine, registry: Registry, tmp_path: Path
 ) -> None:
@@ -130,8 +123,8 @@ async def test_a_pull_that_only_looks_at_its_manifest_begins_nothing_while_the_e
 ) -> None:
     name = registry.put_bytes("new", BLOB)
     registry.switches.silent_on = frozenset({"manifest"})
-    limits = PullLimits(look_s=0.5, part_notes_s=0.1, after_pause_s=1.0)
-    async with pulls_of(bare_engine, limits=limits) as pulls:
+    limits = PullLimits(part_notes_s=0.1, after_pause_s=1.0)
+    async with pulls_of(bare_engine, limits=limits, look_s=0.5) as pulls:
         job = pulls.jobs.begin(name, is_insecure=True)
         await asyncio.sleep(0.2)
         pulls.ready.clear()

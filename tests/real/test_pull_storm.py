@@ -52,16 +52,21 @@ def storm_of(daemon: DaemonFactory, engine_binary: Path, seed: int) -> Iterator[
     registry.stop()
 
 
-def test_twenty_pulls_end_complete_whatever_fails(storm_of: Callable[[int], Storm], seed: int) -> None:
-    storm = storm_of(20)
-    storm.registry.switches.bytes_per_s = 3_000_000
-    storm.rage(every_s=0.6, limit_s=150)
+def assert_all_came_through(storm: Storm, seed: int) -> None:
+    """Every model is there and whole, and no byte was fetched twice without need; prints what it cost."""
     wrongs = wrongs_at_the_end(storm)
     storm.registry.stop()
     account = account_of(storm.registry.ranges(), storm.sizes, storm.killings)
     print(report(storm, account, seed), own_lines(storm), sep="\n")
     assert not wrongs, "\n".join(wrongs)
     assert not account.without_need, "\n".join(account.without_need)
+
+
+def test_twenty_pulls_end_complete_whatever_fails(storm_of: Callable[[int], Storm], seed: int) -> None:
+    storm = storm_of(20)
+    storm.registry.switches.bytes_per_s = 3_000_000
+    storm.rage(every_s=0.6, limit_s=150)
+    assert_all_came_through(storm, seed)
 
 
 @pytest.mark.long
@@ -70,9 +75,4 @@ def test_two_hundred_pulls_end_complete_whatever_fails(storm_of: Callable[[int],
     storm.n_large = 2
     storm.registry.switches.bytes_per_s = 8_000_000
     storm.rage(every_s=0.6, limit_s=1800)
-    wrongs = wrongs_at_the_end(storm)
-    storm.registry.stop()
-    account = account_of(storm.registry.ranges(), storm.sizes, storm.killings)
-    print(report(storm, account, seed), own_lines(storm), sep="\n")
-    assert not wrongs, "\n".join(wrongs)
-    assert not account.without_need, "\n".join(account.without_need)
+    assert_all_came_through(storm, seed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from arasul_supervisor.model_store.listing import CURE
 from arasul_supervisor.ollama.job_view import BrokenModel
 from arasul_supervisor.ollama.names import same_model
+from arasul_supervisor.settings.model_names import name_parts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -196,10 +197,7 @@ def plan_cures(
 
 def may_be_insecure(name: str) -> bool:
     """True for a registry on this host or in a private network, given by its address: such speak plain HTTP."""
-    *path, _ = (name.partition("://")[2] or name).split("/")
-    if len(path) < 2:
-        return False
-    host = path[0].partition(":")[0].casefold()
+    host = name_parts(name)[0].partition(":")[0].casefold()
     if host == "localhost":
         return True
     try:

@@ -51,6 +51,11 @@ class CheckJob:
         """True until it is done, failed or cancelled."""
         return self._state not in ENDED
 
+    @property
+    def finished_at(self) -> float | None:
+        """When it ended, in epoch seconds."""
+        return self._finished_at
+
     def is_for(self, kind: CheckKind, name: str | None) -> bool:
         """True when that is what it was asked for."""
         if self.kind is not kind or self.model is None or name is None:

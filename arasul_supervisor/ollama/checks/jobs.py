@@ -9,10 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.bounded import end_task
-from arasul_supervisor.errors import ArasulError, EngineDown, ModelNotFound, PullNotFound
+from arasul_supervisor.errors import ArasulError, EngineDown, PullNotFound, not_installed
 from arasul_supervisor.model_store.listing import walk_manifests
 from arasul_supervisor.ollama.checks.job import CheckJob, CheckKind
 from arasul_supervisor.ollama.checks.run import CheckLimits, CheckRun
+from arasul_supervisor.ollama.job_ends import fail_by, oldest_ended
 from arasul_supervisor.ollama.names import same_model
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class CheckJobs:
         if known is None and name is not None:
             walk = await self._store.call(walk_manifests, timeout_s=LOOK_S)
             if not any(same_model(manifest.name, name) for manifest in walk.files):
-                raise ModelNotFound(f"{name} is not installed.", hint="GET /api/models lists what is.")
+                raise not_installed(name)
             known = self._active(kind, name)  # somebody else may have asked meanwhile
         if self._is_closing:
             raise _stopping()
@@ -135,26 +136,12 @@ class CheckJobs:
         if task.cancelled():
             job.cancel(_stopping() if self._is_closing else CheckCancelled())
         elif (error := task.exception()) is not None:
-            self._report(job, task, error)
+            fail_by(error, job, task, what=f"The {job.kind.value}")
         self._start_next()
         self._forget_oldest()
 
-    def _report(self, job: CheckJob, task: asyncio.Task[None], error: BaseException) -> None:
-        """A run ended by an error: the job fails; what nobody foresaw also goes to the loop's handler."""
-        if isinstance(error, ArasulError):
-            job.fail(error)
-            return
-        job.fail(
-            ArasulError(f"The {job.kind.value} ended by a fault of this daemon: {type(error).__name__}.")
-        )
-        asyncio.get_running_loop().call_exception_handler(
-            {"message": f"a {job.kind.value} ended by a fault", "exception": error, "task": task}
-        )
-
     def _forget_oldest(self) -> None:
-        ended = [job for job in self._jobs.values() if not job.is_active]
-        ended.sort(key=lambda job: job.view().finished_at or 0.0)
-        for job in ended[: max(0, len(ended) - MAX_ENDED_JOBS)]:
+        for job in oldest_ended(self._jobs.values(), kept=MAX_ENDED_JOBS):
             del self._jobs[job.id]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.errors import ArasulError, ModelNotFound
+from arasul_supervisor.errors import ArasulError, not_installed
 from arasul_supervisor.model_store.listing import read_store
 from arasul_supervisor.ollama.checks.findings import (
     broken_models,
@@ -93,7 +93,7 @@ class CheckRun:
         found = findings_of(listing)
         name = self._job.model
         if name is not None and not is_known(found, name):
-            raise ModelNotFound(f"{name} is not installed.", hint="GET /api/models lists what is.")
+            raise not_installed(name)
         layers = [layer for layer in layers_to_check(found.models, name) if layer.digest not in self._whole]
         self._job.progress.expect(layers)
         faults: dict[str, Fault] = {}

@@ -152,6 +152,11 @@ class PullJob:
             {line.digest or line.status: with_figures(line.as_json(), view) for line in known}
         )
 
+    @property
+    def is_watched(self) -> bool:
+        """True while anybody reads its lines, or waits for its end with a feed of its own."""
+        return bool(self._watchers)
+
     def unsubscribe(self, feed: PullFeed) -> None:
         """Nobody reads it any more."""
         self._watchers.leave(feed)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.bounded import end_task
 from arasul_supervisor.errors import ArasulError, EngineDown, PullNotFound
+from arasul_supervisor.ollama.job_ends import fail_by, oldest_ended
 from arasul_supervisor.ollama.names import same_model
 from arasul_supervisor.ollama.near_names import near_names, near_names_hint
 from arasul_supervisor.ollama.pulls.job import PullJob
@@ -258,15 +259,9 @@ class PullJobs:
         self._start_next()
 
     def _report(self, job: PullJob, task: asyncio.Task[None], error: BaseException) -> None:
-        """A run or a wait ended by an error: the job fails; what nobody foresaw also goes to the loop's handler."""
-        fault = f"Pulling '{job.model}' ended by a fault of this daemon: {type(error).__name__}."
-        job.fail(error if isinstance(error, ArasulError) else ArasulError(fault))
+        """A run or a wait ended by an error."""
+        fail_by(error, job, task, what=f"Pulling '{job.model}'")
         self._note()
-        if isinstance(error, ArasulError):
-            return
-        asyncio.get_running_loop().call_exception_handler(
-            {"message": "a pull ended by a fault", "exception": error, "task": task}
-        )
 
     def _go_on(self, job: PullJob) -> None:
         """A parked pull is queued again; one that is not parked any more stays as it is."""
@@ -278,9 +273,7 @@ class PullJobs:
         self._start_next()
 
     def _forget_oldest(self) -> None:
-        ended = [job for job in self._jobs.values() if not job.is_active]
-        ended.sort(key=lambda job: job.finished_at or 0.0)
-        for job in ended[: max(0, len(ended) - MAX_ENDED_JOBS)]:
+        for job in oldest_ended(self._jobs.values(), kept=MAX_ENDED_JOBS):
             del self._jobs[job.id]
 
     async def _wait_until_open(self) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.model_store.manifests import DIGEST, Layer
+from arasul_supervisor.ollama.pace import Pace, eta_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from arasul_supervisor.model_store.parts import LayerOnDisk
     from arasul_supervisor.ollama.pull_lines import PullLine
 
-WINDOW_S: Final = 10.0
-SAMPLE_EVERY_S: Final = 0.25
-MIN_SPAN_S: Final = 0.5
 MAX_LAYERS: Final = 10_000
 # The start of every status up to the last byte: `pulling manifest`, `pulling cb823f5d9f88`.
 DOWNLOADING: Final = "pulling "
@@ -43,8 +40,8 @@ class PullProgress:
         self._layers: dict[str, _LayerProgress] = {}
         self._total_bytes = self._completed_bytes = 0  # sums, for a model may have thousands of layers
         self._numbers: dict[str, int] = {}
-        self._fetched_bytes = self._begun_bytes = 0
-        self._samples: deque[tuple[float, int]] = deque()
+        self._begun_bytes = 0
+        self._pace = Pace()
         self._layer: str | None = None
         self._seen: set[str] = set()
         self.refetched_bytes = 0
@@ -150,10 +147,11 @@ class PullProgress:
         layer_before = self._layers.get(line.digest)
         if layer_before is None and len(self._layers) >= MAX_LAYERS:
             return
-        self._note_layer(line.digest, layer_before, line.total or 0, line.completed or 0)
-        self._sample(now_mono)
+        fresh_bytes = self._note_layer(line.digest, layer_before, line.total or 0, line.completed or 0)
+        self._pace.note(fresh_bytes, now_mono)
 
-    def _note_layer(self, digest: str, before: _LayerProgress | None, total: int, completed: int) -> None:
+    def _note_layer(self, digest: str, before: _LayerProgress | None, total: int, completed: int) -> int:
+        """The bytes that are new; what a layer has at first sight was there before: no speed of ours."""
         layer = before or _LayerProgress(total, completed)
         if before is None:
             self._layers[digest] = layer
@@ -161,8 +159,7 @@ class PullProgress:
             self._total_bytes += total
             self._completed_bytes += completed
         self._layer = digest
-        if digest in self._seen:  # what a layer has at first sight was there before: no speed of ours
-            self._fetched_bytes += max(0, completed - layer.completed)
+        fresh_bytes = max(0, completed - layer.completed) if digest in self._seen else 0
         self._seen.add(digest)
         self._total_bytes -= layer.total
         self._completed_bytes -= layer.completed
@@ -171,6 +168,7 @@ class PullProgress:
         self._total_bytes += layer.total
         self._completed_bytes += layer.completed
         self._take_fetched(layer, completed)
+        return fresh_bytes
 
     def completed_of(self, digest: str) -> int:
         """Bytes of one layer."""
@@ -182,21 +180,11 @@ class PullProgress:
 
     def speed_bytes_per_s(self, now_mono: float) -> float | None:
         """Bytes per second over the last 10 s; None until half a second has been seen."""
-        recent = [sample for sample in self._samples if sample[0] >= now_mono - WINDOW_S]
-        if not recent:
-            return 0.0 if self._samples else None
-        since_mono, fetched_then = recent[0]
-        span_s = now_mono - since_mono
-        if span_s < MIN_SPAN_S:
-            return None
-        return (self._fetched_bytes - fetched_then) / span_s
+        return self._pace.speed_bytes_per_s(now_mono)
 
     def eta_s(self, now_mono: float) -> float | None:
         """Seconds until the layers known so far are complete; None when that cannot be said."""
-        speed = self.speed_bytes_per_s(now_mono)
-        if not speed or self.total_bytes is None:
-            return None
-        return max(0, self.total_bytes - self.completed_bytes) / speed
+        return eta_s(self.speed_bytes_per_s(now_mono), self.total_bytes, self.completed_bytes)
 
     def _sum_up(self) -> None:
         self._total_bytes = sum(layer.total for layer in self._layers.values())
@@ -206,9 +194,3 @@ class PullProgress:
     def _take_fetched(self, layer: _LayerProgress, fetched: int) -> None:
         self.refetched_bytes += max(0, layer.fetched - fetched)
         layer.fetched = fetched
-
-    def _sample(self, now_mono: float) -> None:
-        if not self._samples or now_mono - self._samples[-1][0] >= SAMPLE_EVERY_S:
-            self._samples.append((now_mono, self._fetched_bytes))
-        while len(self._samples) > 1 and self._samples[0][0] < now_mono - WINDOW_S:
-            self._samples.popleft()

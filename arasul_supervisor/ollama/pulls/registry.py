@@ -20,6 +20,7 @@ from arasul_supervisor.errors import RegistryError
 from arasul_supervisor.model_store.manifests import parse_manifest
 from arasul_supervisor.ollama.pull_errors import RegistryTrouble
 from arasul_supervisor.ollama.pulls.registry_route import Resolver, proxy_for
+from arasul_supervisor.settings.model_names import name_parts
 
 if TYPE_CHECKING:
     import ssl
@@ -33,7 +34,6 @@ MAX_WAIT_S: Final = 600.0
 
 _MAX_REDIRECTS: Final = 5
 _ACCEPT: Final = "application/vnd.docker.distribution.manifest.v2+json"
-_HOST, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _ASKS_TO_WAIT: Final = frozenset({429, 503})
 
@@ -131,12 +131,9 @@ def manifest_url(name: str, *, is_insecure: bool) -> URL:
 
     :raises ValueError: no address can be made of it, such as for port 99999
     """
-    *path, last = (name.partition("://")[2] or name).split("/")
-    model, _, tag = last.partition(":")
-    namespace = path[-1] if path else _NAMESPACE
-    host = "/".join(path[:-1]) or _HOST
+    host, namespace, model, tag = name_parts(name)
     scheme = "http" if is_insecure else "https"
-    return URL(f"{scheme}://{host}/v2/{namespace}/{model}/manifests/{tag or _TAG}")
+    return URL(f"{scheme}://{host}/v2/{namespace}/{model}/manifests/{tag}")
 
 
 def wait_asked(retry_after: str, *, now_wall: float) -> float | None:

@@ -170,8 +170,7 @@ class PullRun:
         :raises DiskFull: there is not
         :raises RegistryAsksToWait: the registry wants no request now
         """
-        with suppress(asyncio.TimeoutError):  # it is silent: Ollama may have more luck
-            await within(self._outlook.ask_registry(), self._tools.limits.look_s)
+        await self._outlook.ask_registry()
         found = await self._outlook.look()
         # Two requests for one blob: when one leaves while the other still asks for its size, Ollama 0.34.4 dies.
         while (other := self._tools.others.fetching_the_same(self._job, self._lacking(found))) is not None:

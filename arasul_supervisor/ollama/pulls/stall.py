@@ -19,16 +19,14 @@ class PullLimits:
     `stall_s`: without a new byte of a layer. Ollama 0.34.4 itself acts after 30 s, and begins the part anew from its
     last note, of up to 1 GB; when its client leaves before, it notes what it has (measured: 200 kB of 200 kB fetched
     again, against 0). Twice that before the first layer: a registry may think, or be silent for ever (§0.8).
-    `verify_s`: without a line while a digest is computed over tens of GB. `look_s`: our own look at the manifest.
-    `call_s`: each small call around it. `part_notes_s`: what Ollama needs to write down its progress after the
-    connection was closed (§0.9). `after_pause_s`: how long a paused pull waits before it looks whether the engine is
-    ready.
+    `verify_s`: without a line while a digest is computed over tens of GB. `call_s`: each small call around it.
+    `part_notes_s`: what Ollama needs to write down its progress after the connection was closed (§0.9).
+    `after_pause_s`: how long a paused pull waits before it looks whether the engine is ready.
     """
 
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     stall_s: float = 25.0
     verify_s: float = 3600.0
-    look_s: float = 10.0
     call_s: float = 30.0
     part_notes_s: float = 0.2
     after_pause_s: float = 1.0
