@@ -9,7 +9,6 @@ from arasul_supervisor.ollama.job_view import ENDED, JobState, JobView
 from arasul_supervisor.ollama.names import same_model
 from arasul_supervisor.ollama.pull_lines import SUCCESS, PullLine
 from arasul_supervisor.ollama.pulls.feed import Watchers
-from arasul_supervisor.ollama.pulls.order import JobFigures
 from arasul_supervisor.ollama.pulls.progress import PullProgress
 from arasul_supervisor.ollama.pulls.told import error_line, resuming_line, retry_line, with_figures
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.errors import ArasulError
     from arasul_supervisor.model_store.parts import LayerOnDisk
     from arasul_supervisor.ollama.pulls.feed import PullFeed
-    from arasul_supervisor.ollama.pulls.order import PullOrder
+    from arasul_supervisor.ollama.pulls.order import JobFigures, PullOrder
 
 KIND: Final = "pull"
 FIRST_STATUS: Final = "pulling manifest"
@@ -299,10 +298,7 @@ class PullJob:
 
     def _figures(self) -> JobFigures:
         """Those of an earlier life hold until this one has looked at the disk."""
-        if self._before is not None:
-            return self._before
-        progress = self.progress
-        return JobFigures(progress.total_bytes, progress.completed_bytes, progress.n_layers)
+        return self._before or self.progress.figures
 
     def _count_attempt(self) -> None:
         """Once its figures hold, or it failed before: those of the attempt before may be higher."""

@@ -18,9 +18,10 @@ from arasul_supervisor.ollama.pulls.order import PullOrder
 from arasul_supervisor.ollama.pulls.others import Others
 from arasul_supervisor.ollama.pulls.parking import Parking
 from arasul_supervisor.ollama.pulls.records import job_of, record_of
-from arasul_supervisor.ollama.pulls.run import PullRun, PullTools
+from arasul_supervisor.ollama.pulls.run import PullRun
 from arasul_supervisor.ollama.pulls.slots import Slots
 from arasul_supervisor.ollama.pulls.stall import PullLimits
+from arasul_supervisor.ollama.pulls.tools import PullTools
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection

@@ -23,7 +23,7 @@ class PullOrder:
 
 @dataclass(frozen=True, slots=True)
 class JobFigures:
-    """What an earlier life of the daemon knew of a pull, in bytes; holds until more is known."""
+    """How far a pull is, in bytes; what an earlier life of the daemon knew holds until more is known."""
 
     total: int | None = None
     completed: int = 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.model_store.manifests import DIGEST, Layer
 from arasul_supervisor.ollama.pace import Pace, eta_s
+from arasul_supervisor.ollama.pulls.order import JobFigures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,6 +58,11 @@ class PullProgress:
     def completed_bytes(self) -> int:
         """Bytes of these that are on disk."""
         return self._completed_bytes
+
+    @property
+    def figures(self) -> JobFigures:
+        """How far it is, without the digests."""
+        return JobFigures(self.total_bytes, self.completed_bytes, self.n_layers)
 
     @property
     def digests(self) -> tuple[str, ...]:

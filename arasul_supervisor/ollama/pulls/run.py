@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.bounded import end_task, within
@@ -17,51 +17,17 @@ from arasul_supervisor.ollama.pulls.outlook import Outlook
 from arasul_supervisor.ollama.pulls.registry import RegistryAsksToWait
 from arasul_supervisor.ollama.pulls.retry import NotWhole, PullPaused, Setbacks, wait_before_attempt
 from arasul_supervisor.ollama.pulls.room import disk_full, has_room, missing_bytes
-from arasul_supervisor.ollama.pulls.stall import PullLimits, StallWatch
+from arasul_supervisor.ollama.pulls.stall import StallWatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
-    from pathlib import Path
+    from collections.abc import AsyncGenerator
 
-    from arasul_supervisor.clock import Clock
-    from arasul_supervisor.model_store.reader import StoreReader
-    from arasul_supervisor.ollama.catalogue import Catalogue
-    from arasul_supervisor.ollama.client import OllamaClient
     from arasul_supervisor.ollama.pulls.job import PullJob
-    from arasul_supervisor.ollama.pulls.others import Others
     from arasul_supervisor.ollama.pulls.outlook import Found
-    from arasul_supervisor.ollama.pulls.registry import Registry
-    from arasul_supervisor.ollama.pulls.slots import Slots
+    from arasul_supervisor.ollama.pulls.tools import PullTools
 
 # A shorter wait is not worth the place in the order.
 LEND_FROM_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class PullTools:
-    """What the runs of all pulls share.
-
-    `wait_until_open` returns when the engine is ready and no pause is on. `others` are the other pulls. `open_files`
-    tells the absolute paths below a folder that the engine has open, and blocks. `slot_lent` gives the caller's slot
-    to the next. `suggest` is a hint for a name that the registry does not know. `after_change` is called when what is
-    installed has changed, `noted` when what is kept of a job has; `noted_now` also waits until that is on disk.
-    """
-
-    client: OllamaClient
-    catalogue: Catalogue
-    registry: Registry
-    store: StoreReader
-    clock: Clock
-    limits: PullLimits
-    others: Others
-    open_files: Callable[[Path], Collection[str]]
-    wait_until_open: Callable[[], Awaitable[None]]
-    slots: Slots
-    slot_lent: Callable[[], None]
-    suggest: Callable[[str], str | None]
-    after_change: Callable[[], None]
-    noted: Callable[[], None]
-    noted_now: Callable[[], Awaitable[None]]
 
 
 class PullRun:
@@ -93,9 +59,8 @@ class PullRun:
             error = await self._attempt()
             if error is None:
                 self._job.is_there = True
-                await (
-                    self._tools.noted_now()
-                )  # else a kill that follows the good news would make it news again
+                # Before it is told: a kill that follows the good news must not make it news again.
+                await self._tools.noted_now()
                 self._job.succeed()
                 return
             if isinstance(error, DiskFull):
