@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from arasul_supervisor.errors import CannotRunHere
+from arasul_supervisor.whole_file import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,23 +40,13 @@ class StateLock:
         except OSError as error:
             raise unusable(self._folder, error) from error
         with suppress(OSError):  # it only serves a second daemon's message: a full disk must not keep us down
-            write_whole(self._folder / "lock", f"{os.getpid()}\n")
+            write_whole(self._folder / "lock", f"{os.getpid()}\n".encode())
 
     def _holder(self) -> str:
         try:
             return str(int((self._folder / "lock").read_text(encoding="ascii")))
         except (OSError, ValueError):
             return "unknown"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that it is seen whole or not at all.
-
-    :raises OSError: it cannot be written; what was there stays
-    """
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_text(text, encoding="ascii")
-    fresh.replace(path)
 
 
 def unusable(folder: Path, error: OSError) -> CannotRunHere:
@@ -92,7 +83,7 @@ def _installation(folder: Path) -> str:
         return known
     fresh = secrets.token_hex(16)
     try:
-        write_whole(path, fresh + "\n")
+        write_whole(path, f"{fresh}\n".encode())
     except OSError as error:
         raise unusable(folder, error) from error
     return fresh

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import msgspec
 
 from arasul_supervisor.bounded import end_task, within
 from arasul_supervisor.offload import Offload
+from arasul_supervisor.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -190,23 +190,8 @@ def _content_of(path: Path) -> tuple[tuple[PullRecord, ...], str | None]:
 
 
 def _replace(path: Path, content: bytes) -> bool:
-    """Write whole or not at all, also through a power cut."""
-    fresh = path.with_name(f"{path.name}.new")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Also through a power cut."""
+    write_whole(path, content, is_durable=True)
     return True
 
 
