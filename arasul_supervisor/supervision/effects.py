@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from arasul_supervisor._compat import assert_never
 from arasul_supervisor.errors import ArasulError
-from arasul_supervisor.supervision import exits, strays
+from arasul_supervisor.supervision import exits, own_part, strays
 from arasul_supervisor.supervision.child import spawn
 from arasul_supervisor.supervision.generation import Beat, ChildChanged, Generation, Message
 from arasul_supervisor.supervision.lifecycle import Effect, Event
 from arasul_supervisor.supervision.lock import installation_prefix
+from arasul_supervisor.supervision.own_part import own_part_after
 from arasul_supervisor.supervision.post_mortem import PostMortem
 from arasul_supervisor.supervision.restart_policy import GiveUp
 from arasul_supervisor.supervision.restarts import Restarts
@@ -79,7 +80,7 @@ class Effects:
         self._current: Generation | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._told: str | None = None
+        self._part = own_part.NONE
         self._version: str | None = None
         self._spawn_failure: Failure | None = None
         self._survivors: tuple[Stray, ...] = ()
@@ -112,16 +113,11 @@ class Effects:
         """Keep what an event brings along for the effects that follow it."""
         self._survivors = message.survivors or self._survivors
         self._version = message.version or self._version
-        told = {
-            Event.STOP_ASKED: "asked to stop",
-            Event.RESTART_ASKED: "asked to restart",
-            Event.START_TIMED_OUT: f"no answer within {self._limits.startup_s:g} s of its start",
-            Event.STOP_TIMED_OUT: f"still there {self._limits.stop_s:g} s after SIGTERM",
-        }.get(message.event)
+        part = own_part_after(self._part, message, self._limits)
         was_alive = self._board.snapshot.state in (State.STARTING, State.RUNNING, State.STOPPING)
-        if told is not None and was_alive:
-            self._told = told
-            self._board.change(decision=told)
+        if part is not self._part and was_alive:
+            self._part = part
+            self._board.change(decision=part.told)
 
     def note(self, finding: Finding) -> None:
         """Put a finding that moves no state into the snapshot."""
@@ -172,8 +168,10 @@ class Effects:
             next_attempt_mono=None,
         )
         self._restarts.note_start()
+        if self._part.is_cure:
+            self._board.change(restarts=self._board.snapshot.restarts + 1)
         self._vital_signs.note_spawn()
-        self._told = None
+        self._part = own_part.NONE
         try:
             launch = self._wiring.prepare(seen.generation + 1)
             child = spawn(launch, generation=seen.generation + 1, reaper=self._reaper)
@@ -251,7 +249,9 @@ class Effects:
         elif self._current is not None:
             ended, self._current = self._current, None
             self._survivors = ()
-            self._post_mortem.of_generation(ended.tree.status, self._told)
+            self._post_mortem.of_generation(ended.tree.status, self._part)
+            if self._board.snapshot.state is not State.STARTING:  # of a cure that a stop has overtaken
+                self._part = own_part.NONE
             self._begin(ended.close())
 
     def _decide_restart(self) -> None:

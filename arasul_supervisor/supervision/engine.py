@@ -11,26 +11,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from arasul_supervisor.errors import EngineDown
-from arasul_supervisor.supervision import runners
+from arasul_supervisor.supervision import process_signals, runners
 from arasul_supervisor.supervision.board import Board
 from arasul_supervisor.supervision.effects import Effects
 from arasul_supervisor.supervision.generation import ChildChanged, Message
 from arasul_supervisor.supervision.lifecycle import Event, decide, wanted_after
+from arasul_supervisor.supervision.own_part import CureAsked
+from arasul_supervisor.supervision.process_stat import is_below
 from arasul_supervisor.supervision.snapshot import Snapshot, State, Wanted
 from arasul_supervisor.supervision.turn_log import TurnLog
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.event_log import EventLog
     from arasul_supervisor.supervision.effects import Finding
     from arasul_supervisor.supervision.init import Reaper
+    from arasul_supervisor.supervision.process_looks import Identity
+    from arasul_supervisor.supervision.process_signals import Ends
     from arasul_supervisor.supervision.restart_policy import RestartPolicy
     from arasul_supervisor.supervision.strays import Stray
     from arasul_supervisor.supervision.wiring import EngineLimits, EngineWiring
 
 _RUNNERS_S = 2.0
+_KEPT_ENDS = 64
+_COMMANDS_TO_START = (Event.START_ASKED, Event.RESTART_ASKED, Event.CURE_ASKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,7 @@ class Engine:
         self._reaper, self._log = reaper, TurnLog(log)
         self._wiring, self._board = wiring, Board(log)
         self._is_leaving = self._is_over = False
+        self._ended: deque[Identity] = deque(maxlen=_KEPT_ENDS)
         self._inbox: asyncio.Queue[_Letter] = asyncio.Queue()
         self._next: deque[Message] = deque()
         self._effects = Effects(
@@ -102,6 +109,17 @@ class Engine:
         """Want a new generation."""
         self._post(Message(Event.RESTART_ASKED))
 
+    def ask_cure_restart(self, reason: str, *, generation: int | None = None) -> None:
+        """Restart it to heal it. What the operator wants stays as it is, so that his stop wins.
+
+        Nothing happens unless it runs, and is still the same: a cure is for the engine that was seen sick.
+
+        :param reason: stands in the decision and in the report of its end: `restarted by healing: …`
+        :param generation: the one that was seen; the present one when None
+        """
+        seen = self.snapshot.generation if generation is None else generation
+        self._post(CureAsked(Event.CURE_ASKED, seen, reason=reason))
+
     async def start(self) -> Snapshot:
         """Want it up, and wait until it runs or its start has failed. The caller sets the limit."""
         await self._post_and_see(Message(Event.START_ASKED))
@@ -145,10 +163,45 @@ class Engine:
             return 0
         self._wiring.expect_deaths(generation, 0)
         ended = await asyncio.to_thread(runners.kill_runners, pid, bound_s=_RUNNERS_S)
-        self._wiring.expect_deaths(generation, ended)
-        self._log.warning("runners_killed", engine_pid=pid, runners=ended)
+        self._wiring.expect_deaths(generation, len(ended))
+        self._ended.extend(ended)
+        self._log.warning("runners_killed", engine_pid=pid, runners=len(ended))
         self._log.flush()  # this is no turn of the owner's
-        return ended
+        return len(ended)
+
+    @property
+    def ended_runners(self) -> frozenset[Identity]:
+        """The runners that we have ended lately: whoever misses one knows that it did not die by itself."""
+        return frozenset(self._ended)
+
+    async def end_runners(self, identities: Collection[Identity]) -> frozenset[Identity]:
+        """SIGKILL exactly these, runners or orphans; those that are dead then, also by themselves meanwhile.
+
+        One that sleeps in the kernel (state D) is not among them. Takes 2 s at most; the engine itself goes on.
+
+        :raises OSError: no descriptor is left
+        """
+        seen = self.snapshot
+        self._wiring.expect_deaths(seen.generation, 0)
+        ends, met_dead = await asyncio.to_thread(_end, identities, seen.pid or 0)
+        self._wiring.expect_deaths(seen.generation, met_dead)
+        self._ended.extend(ends.killed)
+        dead = ends.killed | ends.gone_before
+        survived = [pid for pid, _ in set(identities) - dead]
+        self._log.warning("runners_ended", pids=[pid for pid, _ in ends.killed], survived=survived)
+        self._log.flush()  # this is no turn of the owner's
+        return dead
+
+    async def continue_processes(self, identities: Collection[Identity]) -> frozenset[Identity]:
+        """SIGCONT to exactly these, the engine itself too; those that got it.
+
+        It goes past the engine's owner, who alone ends and reaps: it ends nothing, a pidfd reaches no later process
+        of that number, and what follows from it the owner hears from the kernel.
+        """
+        reached = await asyncio.to_thread(process_signals.continue_processes, identities)
+        self._log.warning("processes_continued", pids=[pid for pid, _ in reached])
+        self._log.flush()
+        return reached
 
     def kill_now(self) -> None:
         """SIGKILL the whole tree at once, whatever state it is in: the daemon is told to end for the second time."""
@@ -188,7 +241,7 @@ class Engine:
         seen = self._board.snapshot
         if message.generation is not None and message.generation != seen.generation:
             return
-        if self._is_leaving and message.event in (Event.START_ASKED, Event.RESTART_ASKED):
+        if self._is_leaving and message.event in _COMMANDS_TO_START:
             return
         wanted = wanted_after(seen.wanted, message.event)
         cell = decide(seen.state, wanted, message.event)
@@ -207,6 +260,16 @@ class Engine:
         handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._inbox.put_nowait(_Letter(content, handled))
         await handled
+
+
+def _end(identities: Collection[Identity], engine_pid: int) -> tuple[Ends, int]:
+    """End them; and how many of those that we killed Ollama may yet meet dead. An orphan it does not know.
+
+    :raises OSError: no descriptor is left
+    """
+    below = {identity for identity in identities if is_below(identity[0], engine_pid)}
+    ends = process_signals.end_processes(identities, bound_s=_RUNNERS_S)
+    return ends, len(ends.killed & below)
 
 
 def _is_stop_settled(seen: Snapshot) -> bool:

@@ -18,6 +18,7 @@ class Event(Enum):
     START_ASKED = auto()
     STOP_ASKED = auto()
     RESTART_ASKED = auto()
+    CURE_ASKED = auto()
     SPAWN_FAILED = auto()
     BECAME_READY = auto()
     START_TIMED_OUT = auto()
@@ -102,6 +103,7 @@ def wanted_after(wanted: Wanted, event: Event) -> Wanted:
 _LATE: Final = Ignored("a late report: what it speaks of is over")
 _ALREADY: Final = Ignored("it is already so")
 _ON_ITS_WAY: Final = Ignored("what is wanted is noted, and decided when the old tree is gone")
+_NO_PATIENT: Final = Ignored("a restart cures what runs")
 _NO_TREE: Final = Ignored("there is no process in this state")
 
 _LAUNCH: Final = Cell(
@@ -124,6 +126,7 @@ TABLE: Final[dict[tuple[State, Event], Entry]] = {
     (State.STOPPED, Event.START_ASKED): _LAUNCH,
     (State.STOPPED, Event.STOP_ASKED): _ALREADY,
     (State.STOPPED, Event.RESTART_ASKED): _LAUNCH,
+    (State.STOPPED, Event.CURE_ASKED): _NO_PATIENT,
     (State.STOPPED, Event.SPAWN_FAILED): _LATE,
     (State.STOPPED, Event.BECAME_READY): _LATE,
     (State.STOPPED, Event.START_TIMED_OUT): _LATE,
@@ -142,6 +145,7 @@ TABLE: Final[dict[tuple[State, Event], Entry]] = {
     (State.STARTING, Event.START_ASKED): _ALREADY,
     (State.STARTING, Event.STOP_ASKED): _STOP,
     (State.STARTING, Event.RESTART_ASKED): _STOP,
+    (State.STARTING, Event.CURE_ASKED): _NO_PATIENT,
     (State.STARTING, Event.SPAWN_FAILED): Cell(
         State.BACKOFF,
         (Effect.CANCEL_TIMERS, Effect.COUNT_LIFE, Effect.NOTE_EXIT, Effect.DECIDE_RESTART),
@@ -165,6 +169,7 @@ TABLE: Final[dict[tuple[State, Event], Entry]] = {
     (State.RUNNING, Event.START_ASKED): _ALREADY,
     (State.RUNNING, Event.STOP_ASKED): _STOP,
     (State.RUNNING, Event.RESTART_ASKED): _STOP,
+    (State.RUNNING, Event.CURE_ASKED): _STOP,
     (State.RUNNING, Event.SPAWN_FAILED): _LATE,
     (State.RUNNING, Event.BECAME_READY): _ALREADY,
     (State.RUNNING, Event.START_TIMED_OUT): _LATE,
@@ -182,6 +187,7 @@ TABLE: Final[dict[tuple[State, Event], Entry]] = {
     (State.STOPPING, Event.START_ASKED): _ON_ITS_WAY,
     (State.STOPPING, Event.STOP_ASKED): _ON_ITS_WAY,
     (State.STOPPING, Event.RESTART_ASKED): _ON_ITS_WAY,
+    (State.STOPPING, Event.CURE_ASKED): _NO_PATIENT,
     (State.STOPPING, Event.SPAWN_FAILED): _LATE,
     (State.STOPPING, Event.BECAME_READY): _LATE,
     (State.STOPPING, Event.START_TIMED_OUT): _LATE,
@@ -211,6 +217,7 @@ TABLE: Final[dict[tuple[State, Event], Entry]] = {
     (State.BACKOFF, Event.START_ASKED): _CLEAR_THEN_START,
     (State.BACKOFF, Event.STOP_ASKED): _CLEAR_THEN_STOP,
     (State.BACKOFF, Event.RESTART_ASKED): _CLEAR_THEN_START,
+    (State.BACKOFF, Event.CURE_ASKED): _NO_PATIENT,
     (State.BACKOFF, Event.SPAWN_FAILED): _LATE,
     (State.BACKOFF, Event.BECAME_READY): _LATE,
     (State.BACKOFF, Event.START_TIMED_OUT): _LATE,
@@ -228,6 +235,7 @@ TABLE: Final[dict[tuple[State, Event], Entry]] = {
     (State.FATAL, Event.START_ASKED): _CLEAR_THEN_START,
     (State.FATAL, Event.STOP_ASKED): _CLEAR_THEN_STOP,
     (State.FATAL, Event.RESTART_ASKED): _CLEAR_THEN_START,
+    (State.FATAL, Event.CURE_ASKED): _NO_PATIENT,
     (State.FATAL, Event.SPAWN_FAILED): _LATE,
     (State.FATAL, Event.BECAME_READY): _LATE,
     (State.FATAL, Event.START_TIMED_OUT): _LATE,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.event_log import EventLog
     from arasul_supervisor.supervision.board import Board
     from arasul_supervisor.supervision.child import ExitStatus
+    from arasul_supervisor.supervision.own_part import OwnPart
     from arasul_supervisor.supervision.snapshot import Failure
     from arasul_supervisor.supervision.wiring import EngineWiring
 
@@ -51,18 +52,18 @@ class PostMortem:
         self._note(None, failure.sentence, event="engine_not_started")
         self._board.change(failure=failure)
 
-    def of_generation(self, status: ExitStatus | None, told: str | None) -> None:
+    def of_generation(self, status: ExitStatus | None, part: OwnPart) -> None:
         """Note how a generation ended, and read its last lines: now where they decide, else after the next spawn.
 
-        :param told: our own part in its end, or None
+        :param part: our own in its end
         """
         seen = self._board.snapshot
-        oom_kills = self._take_oom_kills() if exits.may_be_oom_kill(status, told) else 0
-        reason = exits.exit_sentence(status, told, is_oom_kill=oom_kills > 0)
-        report = self._note(status, reason, oom_kills=oom_kills)
+        oom_kills = self._take_oom_kills() if exits.may_be_oom_kill(status, part.told) else 0
+        reason = exits.exit_sentence(status, part.told, is_oom_kill=oom_kills > 0)
+        report = self._note(status, reason, oom_kills=oom_kills, was_asked=part.was_asked)
         self._board.change(failure=None)
         if seen.ready_mono is None and seen.state is State.BACKOFF:
-            self._explain(report, timed_out=told is not None)
+            self._explain(report, timed_out=part.told is not None)
         else:
             asyncio.get_running_loop().call_soon(self._read_later, report.generation)
 
@@ -82,6 +83,7 @@ class PostMortem:
         reason: str,
         *,
         oom_kills: int = 0,
+        was_asked: bool = False,
         event: str = "engine_exited",
     ) -> ExitReport:
         seen = self._board.snapshot
@@ -94,6 +96,7 @@ class PostMortem:
             at=self._clock.wall(),
             ran_s=round(self._clock.mono() - began, 3),
             is_oom_kill=oom_kills > 0,
+            was_asked=was_asked,
         )
         self._board.change(
             last_exit=report,

@@ -8,37 +8,26 @@ from __future__ import annotations
 
 import os
 import re
-import select
-import signal
-import time
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.supervision.process_signals import end_processes
 from arasul_supervisor.supervision.process_stat import stat_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from arasul_supervisor.supervision.process_looks import Identity
+
 _BLOB: Final = re.compile(rb".*/sha256-([0-9a-f]{64})")
 
 
-def kill_runners(engine_pid: int, *, bound_s: float) -> int:
-    """SIGKILL every runner below the engine and wait until they are dead; how many were ended.
+def kill_runners(engine_pid: int, *, bound_s: float) -> frozenset[Identity]:
+    """SIGKILL every runner below the engine and wait until they are dead; those that were ended.
 
-    SIGKILL, for a busy runner takes SIGTERM only after 30 s (facts/ollama.md §2.2). Requests that wait are
-    answered by a new runner. Blocks for up to `bound_s` seconds: call it in a thread.
+    Requests that wait are answered by a new runner. Blocks for up to `bound_s` seconds: call it in a thread.
     """
-    deadline = time.monotonic() + bound_s
-    held = []
-    for pid in descendants(engine_pid):
-        try:
-            pidfd = os.pidfd_open(pid)
-        except OSError:
-            continue
-        if _is_runner(pid) and _kill(pidfd):
-            held.append(pidfd)
-        else:
-            os.close(pidfd)
-    return sum([_is_dead(pidfd, deadline) for pidfd in held])
+    found = [(pid, stat.start_ticks) for pid in descendants(engine_pid) if (stat := stat_of(pid)) is not None]
+    return end_processes([one for one in found if _is_runner(one[0])], bound_s=bound_s).killed
 
 
 def descendants(pid: int) -> list[int]:
@@ -96,20 +85,3 @@ def _argv(pid: int) -> list[bytes]:
             return file.read().split(b"\0")
     except OSError:
         return []
-
-
-def _kill(pidfd: int) -> bool:
-    try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _is_dead(pidfd: int, deadline: float) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    try:
-        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
-    finally:
-        os.close(pidfd)

@@ -41,7 +41,9 @@ class ExitReport:
     """How one generation ended.
 
     `code` is the exit status, `signal` the number that ended it; both null when the start itself failed.
-    `is_oom_kill`: the kernel's out-of-memory killer ended it. `log_tail` holds its last lines, redacted, oldest first.
+    `is_oom_kill`: the kernel's out-of-memory killer ended it. `was_asked`: an operator, a cure or the end of the daemon
+    wanted its end; False of a crash, of a start that failed and of one that never answered. `log_tail` holds its last
+    lines, redacted, oldest first.
     """
 
     generation: int
@@ -51,6 +53,7 @@ class ExitReport:
     at: float
     ran_s: float
     is_oom_kill: bool = False
+    was_asked: bool = False
     log_tail: tuple[str, ...] = ()
 
 

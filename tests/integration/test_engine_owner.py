@@ -6,8 +6,10 @@ import asyncio
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +19,7 @@ from arasul_supervisor.errors import EngineDown
 from arasul_supervisor.supervision.child import Launch
 from arasul_supervisor.supervision.engine import Engine
 from arasul_supervisor.supervision.init import Reaper, become_subreaper
+from arasul_supervisor.supervision.process_stat import read_stat
 from arasul_supervisor.supervision.restart_policy import RestartPolicy
 from arasul_supervisor.supervision.runners import descendants
 from arasul_supervisor.supervision.snapshot import Snapshot, State, Wanted
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
+    from arasul_supervisor.supervision.process_looks import Identity
     from tests.engine.fake import FakeEngine
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -229,6 +233,140 @@ async def test_runners_are_ended_without_the_engine(fake_engine: FakeEngine) -> 
         assert is_alive(seen.pid or 0)
         assert engine.snapshot.generation == 1
         assert expected == [(1, 0), (1, 1)]  # or the log would call it a crash
+
+
+async def test_named_runners_are_ended_without_the_engine_and_told_to_the_log(
+    fake_engine: FakeEngine,
+) -> None:
+    expected: list[tuple[int, int]] = []
+    async with owned(fake_engine, "runners", expect_deaths=lambda *told: expected.append(told)) as engine:
+        seen = await until(engine, State.RUNNING)
+        runner = await loaded_runner(fake_engine, seen)
+        assert await engine.end_runners([runner]) == {runner}
+        assert not is_alive(runner[0])
+        assert is_alive(seen.pid or 0)
+        assert expected == [(1, 0), (1, 1)]
+
+
+async def test_a_named_runner_that_is_gone_already_counts_as_dead_and_not_as_ours(
+    fake_engine: FakeEngine,
+) -> None:
+    expected: list[tuple[int, int]] = []
+    async with owned(fake_engine, "runners", expect_deaths=lambda *told: expected.append(told)) as engine:
+        pid, start = await loaded_runner(fake_engine, await until(engine, State.RUNNING))
+        assert await engine.end_runners([(pid, start - 1)]) == {(pid, start - 1)}
+        assert is_alive(pid)
+        assert expected == [(1, 0), (1, 0)]
+
+
+async def test_an_orphan_is_ended_and_the_engine_does_not_meet_it_dead(fake_engine: FakeEngine) -> None:
+    expected: list[tuple[int, int]] = []
+    orphan = subprocess.Popen(["/bin/sleep", "60"])  # noqa: ASYNC220 - it forks once
+    identity = identity_of(orphan.pid)
+    async with owned(fake_engine, expect_deaths=lambda *told: expected.append(told)) as engine:
+        await until(engine, State.RUNNING)
+        assert await engine.end_runners([identity]) == {identity}
+        assert expected == [(1, 0), (1, 0)]
+    orphan.wait()
+
+
+async def test_a_stopped_engine_is_continued_and_thaws(fake_engine: FakeEngine) -> None:
+    async with owned(fake_engine) as engine:
+        seen = await until(engine, State.RUNNING)
+        os.kill(seen.pid or 0, signal.SIGSTOP)
+        await asyncio.wait_for(engine.wait_until(lambda now: now.is_frozen), 10)
+        identity = identity_of(seen.pid or 0)
+        assert await engine.continue_processes([identity]) == {identity}
+        thawed = await asyncio.wait_for(engine.wait_until(lambda now: not now.is_frozen), 10)
+        assert (thawed.state, thawed.generation) == (State.RUNNING, 1)
+
+
+async def test_a_cure_restarts_says_why_and_counts_as_ours(fake_engine: FakeEngine) -> None:
+    async with owned(fake_engine) as engine:
+        await until(engine, State.RUNNING)
+        engine.ask_cure_restart("restarted by healing: it was sick")
+        seen = await until(engine, State.RUNNING, generation=2)
+        assert seen.last_exit is not None
+        assert seen.last_exit.reason.startswith("restarted by healing: it was sick; ")
+        assert (seen.last_exit.was_asked, seen.restarts, seen.wanted) == (True, 1, Wanted.UP)
+
+
+async def test_a_cure_of_an_engine_that_takes_no_sigterm_still_says_why(fake_engine: FakeEngine) -> None:
+    async with owned(fake_engine, "ignore_term") as engine:
+        await until(engine, State.RUNNING)
+        engine.ask_cure_restart("restarted by healing: it was sick")
+        seen = await until(engine, State.RUNNING, generation=2)
+        assert seen.last_exit is not None
+        assert seen.last_exit.reason.startswith(
+            "restarted by healing: it was sick; still there 1 s after SIGTERM; "
+        )
+
+
+@pytest.mark.parametrize("is_stop_first", [True, False])
+async def test_a_stop_beside_a_cure_wins(fake_engine: FakeEngine, is_stop_first: bool) -> None:
+    async with owned(fake_engine) as engine:
+        await until(engine, State.RUNNING)
+        cure = partial(engine.ask_cure_restart, "restarted by healing: it was sick")
+        for order in (engine.ask_stop, cure) if is_stop_first else (cure, engine.ask_stop):
+            order()
+        seen = await until(engine, State.STOPPED)
+        await engine.take_turn()
+        assert (engine.snapshot.state, seen.wanted, seen.generation) == (State.STOPPED, Wanted.DOWN, 1)
+
+
+async def test_a_start_after_a_stop_that_overtook_a_cure_is_no_restart_of_ours(
+    fake_engine: FakeEngine,
+) -> None:
+    async with owned(fake_engine) as engine:
+        await until(engine, State.RUNNING)
+        engine.ask_cure_restart("restarted by healing: it was sick")
+        await asyncio.wait_for(engine.stop(), 10)
+        assert (await asyncio.wait_for(engine.start(), 10)).restarts == 0
+
+
+async def test_a_cure_of_an_engine_that_is_stopped_does_nothing(fake_engine: FakeEngine) -> None:
+    async with owned(fake_engine) as engine:
+        await until(engine, State.RUNNING)
+        await asyncio.wait_for(engine.stop(), 10)
+        engine.ask_cure_restart("restarted by healing: it was sick")
+        await engine.take_turn()
+        assert engine.snapshot.state is State.STOPPED
+
+
+async def test_a_cure_of_an_earlier_engine_leaves_the_present_one_alone(fake_engine: FakeEngine) -> None:
+    async with owned(fake_engine) as engine:
+        await until(engine, State.RUNNING)
+        await asyncio.wait_for(engine.restart(), 10)
+        engine.ask_cure_restart("restarted by healing: it was sick", generation=1)
+        await engine.take_turn()
+        assert (engine.snapshot.state, engine.snapshot.generation) == (State.RUNNING, 2)
+
+
+async def test_a_crash_is_told_apart_from_an_end_that_was_asked_for(fake_engine: FakeEngine) -> None:
+    async with owned(fake_engine) as engine:
+        seen = await until(engine, State.RUNNING)
+        os.kill(seen.pid or 0, signal.SIGSEGV)
+        crashed = await until(engine, State.RUNNING, generation=2)
+        stopped = await asyncio.wait_for(engine.stop(), 10)
+        assert crashed.last_exit is not None
+        assert stopped.last_exit is not None
+        assert (crashed.last_exit.was_asked, stopped.last_exit.was_asked) == (False, True)
+
+
+async def loaded_runner(fake: FakeEngine, seen: Snapshot) -> Identity:
+    """The runner of a model that was just loaded."""
+    port = int(fake.dump()["environ"]["OLLAMA_HOST"].rpartition(":")[2])
+    load = {"model": "tiny", "keep_alive": 300}
+    assert (await asyncio.to_thread(send, port, "POST", "/api/generate", body=load)).status == 200
+    (runner,) = descendants(seen.pid or 0)
+    return identity_of(runner)
+
+
+def identity_of(pid: int) -> Identity:
+    """A process as it is known for certain."""
+    stat = read_stat(pid)
+    assert stat is not None
+    return pid, stat.start_ticks
 
 
 async def test_an_owner_that_fails_takes_the_engine_along(

@@ -80,6 +80,13 @@ class EngineWorld(RuleBasedStateMachine):
     def a_person_says_something(self, event: Event) -> None:
         self.take(event)
 
+    @rule()
+    @precondition(lambda self: not self.must_decide)
+    def healing_asks_for_a_restart(self) -> None:
+        wanted = self.wanted
+        self.take(Event.CURE_ASKED)
+        assert self.wanted is wanted, "a cure that overrules a person"
+
     @rule(verdict=st.sampled_from(VERDICTS))
     @precondition(lambda self: self.must_decide)
     def the_policy_speaks(self, verdict: Event) -> None:

@@ -19,6 +19,7 @@ from arasul_supervisor.supervision.lifecycle import (
 )
 from arasul_supervisor.supervision.snapshot import State, Wanted
 
+COMMANDS = (Event.START_ASKED, Event.STOP_ASKED, Event.RESTART_ASKED)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "lifecycle.md"
 
 
@@ -116,7 +117,17 @@ def test_what_a_person_stopped_is_not_started_when_its_tree_goes() -> None:
     assert decide(State.FATAL, Wanted.DOWN, Event.TREE_GONE).state is State.STOPPED
 
 
-@pytest.mark.parametrize("event", [event for event in Event if not event.name.endswith("_ASKED")])
+@pytest.mark.parametrize("state", [state for state in State if state is not State.RUNNING])
+def test_a_cure_restarts_only_what_runs(state: State) -> None:
+    assert decide(state, Wanted.UP, Event.CURE_ASKED) == Cell(state)
+
+
+def test_a_cure_ends_a_running_engine_as_a_restart_does() -> None:
+    cure = decide(State.RUNNING, Wanted.UP, Event.CURE_ASKED)
+    assert cure == decide(State.RUNNING, Wanted.UP, Event.RESTART_ASKED)
+
+
+@pytest.mark.parametrize("event", [event for event in Event if event not in COMMANDS])
 def test_only_the_operator_changes_what_is_wanted(event: Event) -> None:
     assert wanted_after(Wanted.UP, event) is Wanted.UP
     assert wanted_after(Wanted.DOWN, event) is Wanted.DOWN
