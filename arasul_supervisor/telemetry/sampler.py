@@ -14,11 +14,13 @@ from arasul_supervisor.telemetry.gpu.launch_memory import memory_of
 from arasul_supervisor.telemetry.gpu.memory_book import idle_since
 from arasul_supervisor.telemetry.gpu.sources import GpuSources, sources_for
 from arasul_supervisor.telemetry.gpu_check import check_gpus
+from arasul_supervisor.telemetry.gpu_condition import condition_of
 from arasul_supervisor.telemetry.gpu_view import free_gpu_bytes, gpu_entries, own_entries, view_gpus
 from arasul_supervisor.telemetry.history import History, sample_of
 from arasul_supervisor.telemetry.host import cpu_percent, read_host, read_memory
 from arasul_supervisor.telemetry.machine import read_machine
 from arasul_supervisor.telemetry.mapped_figures import MappedFigures
+from arasul_supervisor.telemetry.memory_condition import memory_condition
 from arasul_supervisor.telemetry.process_figures import read_own, read_tree, tree_with_load, with_load
 from arasul_supervisor.telemetry.stats import Known, Look, stats_payload
 from arasul_supervisor.telemetry.store_watch import StoreWatch
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
     from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook, Idle
     from arasul_supervisor.telemetry.gpu.readings import GpuSource
     from arasul_supervisor.telemetry.gpu_check import GpuCheck
+    from arasul_supervisor.telemetry.gpu_condition import GpuCondition
     from arasul_supervisor.telemetry.gpu_view import GpuView
     from arasul_supervisor.telemetry.machine import Machine
+    from arasul_supervisor.telemetry.memory_condition import MemoryCondition
 
 PERIOD_S: Final = 5.0
 _READ_LIMIT_S: Final = 1.0
@@ -89,6 +93,7 @@ class Sampler:
         self._watch = BoardWatch()
         self._memory_book = memory_book
         self._idle: Idle | None = None
+        self._gpu: GpuCondition | None = None
 
     async def run(self) -> None:
         """Look again and again until cancelled; ends within a second then."""
@@ -130,21 +135,33 @@ class Sampler:
             return host.available_bytes if host else None
         return free_gpu_bytes(own_entries(view, gpu_entries(view, host)))
 
+    def gpu_condition(self) -> GpuCondition:
+        """The GPUs as one witness, from memory."""
+        return condition_of(self._view(self._clock.mono()), self._gpu)
+
+    def memory(self) -> MemoryCondition | None:
+        """The memory that models live in, from the last look; None when that is too old, or there was none."""
+        now_mono = self._clock.mono()
+        return memory_condition(self._fresh_look(now_mono), self._view(now_mono))
+
     def _known(self, now_mono: float) -> Known:
         look, view = self._look, self._view(now_mono)
-        oldest_mono = now_mono - self._stale_after_s
         return Known(
             now_mono=now_mono,
             view=view,
             machine=self._machine,
             last_look=look,
-            host_look=look if look and look.taken_mono >= oldest_mono else None,
+            host_look=self._fresh_look(now_mono),
             board=self._board_at(view, now_mono),
             engine_pid=self._engine_pid(),
             mapped=self._mapped.known,
             store_disk=self._store.disk,
             model_names=self._store.names,
         )
+
+    def _fresh_look(self, now_mono: float) -> Look | None:
+        look = self._look
+        return look if look and look.taken_mono >= now_mono - self._stale_after_s else None
 
     def _view(self, now_mono: float) -> GpuView:
         return view_gpus(self._gpus.reports(), now_mono=now_mono, stale_after_s=self._stale_after_s)
@@ -162,6 +179,7 @@ class Sampler:
         try:
             look = await self._proc_files.call(lambda: self._read(pid, before), timeout_s=_READ_LIMIT_S)
             self._look = look or self._look
+            self._gpu = self.gpu_condition()
             await self._look_at_board()
             await self._note_memory()
             self._remember(look)
