@@ -66,6 +66,7 @@ class Daemon:
         early: EarlySignals,
     ) -> None:
         self._settings, self._sock, self._log, self._early = settings, sock, log, early
+        self._environ = environ
         self._clock, self._reaper = SystemClock(), Reaper()
         self._writer = StdoutWriter(
             log_format=log_format_for(settings.log_format),
@@ -207,11 +208,15 @@ class Daemon:
             plan=self._plan,
             gpu_memory=self._gpu_memory,
             reaper=self._reaper,
+            environ=self._environ,
+            marker=self._marker,
+            leave=self._leave,
             clock=self._clock,
             log=self._log,
         )
         self._begin("telemetry", self._services.sampler.run())
         await self._services.serve(self._sock)
+        self._begin("healing", self._services.healing.run())
         self._log.info("api_ready", url=settings.url)
         self._notices.served()
 

@@ -86,6 +86,18 @@ class PullNotFound(ArasulError):
     code, status = "pull_not_found", 404
 
 
+class IncidentNotFound(ArasulError):
+    """No such incident is known; GET /api/incidents lists the newest ones."""
+
+    code, status = "incident_not_found", 404
+
+
+class NotQuarantined(ArasulError):
+    """This model is not quarantined; GET /api/models/quarantine lists those that are."""
+
+    code, status = "not_quarantined", 404
+
+
 class MethodNotAllowed(ArasulError):
     """This path does not take that method; see the Allow header."""
 
@@ -108,6 +120,12 @@ class AlreadyRunning(ArasulError):
     """This is already going on."""
 
     code, status = "already_running", 409
+
+
+class ModelQuarantined(ArasulError):
+    """The model killed the engine and is kept from it; DELETE /api/models/quarantine/{name} lifts that."""
+
+    code, status = "model_quarantined", 409
 
 
 class BodyTooLarge(ArasulError):

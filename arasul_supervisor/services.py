@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.api.compose import build_resources
 from arasul_supervisor.api.server import serve
+from arasul_supervisor.healing.compose import Healing, Patient, Surroundings
 from arasul_supervisor.model_store.reader import StoreReader
 from arasul_supervisor.offload import Offload
 from arasul_supervisor.ollama.aliases import Aliases
@@ -24,7 +25,7 @@ from arasul_supervisor.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from arasul_supervisor.api.server import Runner
@@ -52,9 +53,18 @@ class Services:
         plan: LaunchPlan,
         gpu_memory: GpuMemoryBook,
         reaper: Reaper,
+        environ: Mapping[str, str],
+        marker: str,
+        leave: Callable[[int], None],
         clock: Clock,
         log: EventLog,
     ) -> None:
+        """Compose the parts; only threads that wait are started.
+
+        :param environ: the daemon's, as it was at the launch
+        :param marker: in the environment of all that this life of the daemon starts
+        :param leave: ends the daemon with that exit code
+        """
         self.sampler = Sampler(
             settings,
             clock,
@@ -103,6 +113,20 @@ class Services:
             aliases=aliases,
         )
         self._checks = CheckJobs(self._store, repairing, clock=clock)
+        self.healing = Healing(
+            settings,
+            Patient(engine, engine_log, self._residency, self._catalogue, self._store, self.sampler),
+            Surroundings(
+                environ=environ,
+                marker=marker,
+                is_owned=reaper.is_owned,
+                leave=leave,
+                load_options=plan.load_options,
+                cpu_wish=plan.cpu_wish,
+            ),
+            clock=clock,
+            log=log,
+        )
         self._api = build_resources(
             settings,
             engine,
@@ -111,6 +135,7 @@ class Services:
             residency=self._residency,
             pulls=self._pulls,
             checks=self._checks,
+            healing=self.healing,
             client=self._client,
             sampler=self.sampler,
             clock=clock,
@@ -123,11 +148,13 @@ class Services:
 
     async def serve(self, sock: socket.socket) -> None:
         """Take up the pulls of the last life, and answer on the socket that has been listening since the launch."""
+        await self.healing.restore()
         await self._pulls.restore()
         self._runner = await serve(self._api, sock)
 
     async def close(self) -> None:
         """End the pulls, so that their callers hear why; let all callers go, and hang up on the engine."""
+        await self.healing.close()
         await self._checks.close()
         await self._pulls.close()
         if self._runner is not None:

@@ -9,15 +9,16 @@ from arasul_supervisor.api.dispatch import Dispatch
 from arasul_supervisor.api.engine_state import EngineAccess
 from arasul_supervisor.api.guards import Guard
 from arasul_supervisor.api.health import Health, HealthSources
+from arasul_supervisor.api.incidents import Incidents
 from arasul_supervisor.api.info import Info
 from arasul_supervisor.api.jobs import Jobs
-from arasul_supervisor.api.load_progress import LoadProgress
 from arasul_supervisor.api.logs import Logs
 from arasul_supervisor.api.models import Models
 from arasul_supervisor.api.openapi import OpenApi
 from arasul_supervisor.api.passthrough import Passthrough
 from arasul_supervisor.api.process import Process
 from arasul_supervisor.api.pulls import Pulls
+from arasul_supervisor.api.quarantine import QuarantinedModels
 from arasul_supervisor.api.recovery import Recovery
 from arasul_supervisor.api.routes import RouteTable
 from arasul_supervisor.api.server import ManagementApi
@@ -26,12 +27,14 @@ from arasul_supervisor.api.stats import Stats
 from arasul_supervisor.api.unload_wish import UnloadWish
 from arasul_supervisor.api.unloading import Unloading
 from arasul_supervisor.api.warmth import Warmth
+from arasul_supervisor.healing.aftermath.load_progress import LoadProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.event_log import EventLog
+    from arasul_supervisor.healing.compose import Healing
     from arasul_supervisor.logs.engine_log import EngineLog
     from arasul_supervisor.model_store.reader import StoreReader
     from arasul_supervisor.ollama.catalogue import Catalogue
@@ -53,6 +56,7 @@ def build_resources(
     residency: Residency,
     pulls: PullJobs,
     checks: CheckJobs,
+    healing: Healing,
     client: OllamaClient,
     sampler: Sampler,
     clock: Clock,
@@ -72,7 +76,7 @@ def build_resources(
         catalogue.invalidate()
         warmth.models_changed()
 
-    access = EngineAccess(engine, residency, catalogue, sampler, clock, models_changed)
+    access = EngineAccess(engine, residency, catalogue, sampler, healing.asked, clock, models_changed)
     guard = Guard(settings)
     unloading = Unloading(access)
     pull_routes = Pulls(access, pulls)
@@ -81,9 +85,17 @@ def build_resources(
         LoadProgress(engine, engine_log),
         default_model=settings.default_model,
         load_options=load_options,
+        reason_against=healing.quarantine.reason_for,
+        own_loads=healing.own_loads,
     )
     recovery = Recovery(access)
-    sources = HealthSources(access, engine_log, default_model=settings.default_model, cpu_wish=cpu_wish)
+    sources = HealthSources(
+        access,
+        engine_log,
+        default_model=settings.default_model,
+        cpu_wish=cpu_wish,
+        reason_against=healing.quarantine.reason_for,
+    )
     routes = (
         *Health(sources, warmth).routes(),
         *Models(access, pulls, client).routes(),
@@ -97,6 +109,8 @@ def build_resources(
         *Info(settings, engine, sampler=sampler, clock=clock).routes(),
         *Process(settings, engine, clock=clock).routes(),
         *Logs(engine_log).routes(),
+        *Incidents(healing.incidents).routes(),
+        *QuarantinedModels(healing.quarantine).routes(),
     )
     passthrough = Passthrough(
         settings.engine_url, engine, unload_wish=UnloadWish(unloading, guard), clock=clock

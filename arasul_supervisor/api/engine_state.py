@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from arasul_supervisor.clock import Clock
+    from arasul_supervisor.healing.treatment.asked_cures import AskedCures
     from arasul_supervisor.ollama.catalogue import Catalogue
     from arasul_supervisor.ollama.residency import Residency
     from arasul_supervisor.supervision.engine import Engine
@@ -35,6 +36,7 @@ class EngineAccess:
     residency: Residency
     catalogue: Catalogue
     sampler: Sampler
+    asked: AskedCures
     clock: Clock
     models_changed: Callable[[], None]
 

@@ -25,6 +25,8 @@ from arasul_supervisor.logs.meaning.finding import Finding
 from arasul_supervisor.ollama.names import same_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from arasul_supervisor.api.engine_state import EngineAccess
     from arasul_supervisor.api.routes import Call
     from arasul_supervisor.api.warmth import Warmth
@@ -53,8 +55,19 @@ class HealthSources:
     """Gathers what a judgement rests on; awaits nothing."""
 
     def __init__(
-        self, access: EngineAccess, engine_log: EngineLog, *, default_model: str, cpu_wish: str | None
+        self,
+        access: EngineAccess,
+        engine_log: EngineLog,
+        *,
+        default_model: str,
+        cpu_wish: str | None,
+        reason_against: Callable[[str], str | None],
     ) -> None:
+        """Take the parts.
+
+        :param reason_against: why that model must not be loaded, where it is quarantined
+        """
+        self._reason_against = reason_against
         self._access = access
         self._cpu_wish = cpu_wish
         self._engine = access.engine
@@ -91,6 +104,7 @@ class HealthSources:
                 loaded=self._loaded(snapshot),
                 is_default_installed=any(same_model(name, self._default_model) for name in installed),
                 age_s=_rounded(self._access.catalogue.known_age_s),
+                why_quarantined=self._reason_against(self._default_model),
             ),
             gpu_use=GpuUse(
                 is_on_cpu=snapshot.is_answering

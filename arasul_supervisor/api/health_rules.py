@@ -87,13 +87,14 @@ class Now:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Which models are there, from memory. An age of None: never seen."""
+    """Which models are there, from memory. An age of None: never seen. `why_quarantined`: the default one, in words."""
 
     default: str
     installed: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
     is_default_installed: bool = False
     age_s: float | None = None
+    why_quarantined: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,8 @@ def _model(inventory: Inventory) -> Check:
         return Check(OK, f"Loaded: {', '.join(inventory.loaded[:3])}.", inventory.age_s)
     if inventory.age_s is None:
         return Check(UNKNOWN, "The installed models have not been listed yet.", None)
+    if inventory.why_quarantined is not None:
+        return Check(WARN, inventory.why_quarantined, inventory.age_s)
     if inventory.is_default_installed:
         return Check(OK, f"{inventory.default} is installed.", inventory.age_s)
     return Check(

@@ -16,6 +16,7 @@ from arasul_supervisor.errors import (
     EngineDown,
     EngineSilent,
 )
+from arasul_supervisor.healing.diagnosis.verdicts import Cure
 from arasul_supervisor.supervision.snapshot import State
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ BOUND_S: Final = 12.0
 ALL_STEPS_S: Final = 11.5
 UNLOAD_S: Final = 4.0
 LOOK_S: Final = 1.5
-NONE, UNLOADED, RUNNER_KILLED, ENGINE_RESTARTING = "none", "unloaded", "runner_killed", "engine_restarting"
+WISH: Final = "POST /api/gpu/recover"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,10 @@ class RecoveredView:
 
 
 class Recovery:
-    """Unload; where that does not help kill the runners; where the engine stays silent restart it."""
+    """Unload; where that does not help kill the runners; where the engine stays silent restart it.
+
+    A GPU that only a new start of this service brings back is left for at once, where one follows.
+    """
 
     def __init__(self, access: EngineAccess) -> None:
         self._access = access
@@ -84,33 +88,43 @@ class Recovery:
     async def _recover(self) -> RecoveredView:
         deadline_mono = self._clock.mono() + ALL_STEPS_S
         before = self._access.residency.known
+        self._access.asked.stop_restoring(WISH)
+        left_for = self._access.asked.leave_for_the_gpu(WISH)
+        if left_for is not None:
+            return await self._view(Cure.EXIT, left_for, is_clear=False, can_retry=False)
         try:
             done = await self._access.residency.unload_all(bound_s=UNLOAD_S, is_forced=False)
             if done.was_clear:
-                return await self._view(NONE, "No model was loaded; nothing was to do.")
+                return await self._view(Cure.NONE, "No model was loaded; nothing was to do.")
             if not done.still_loaded:
                 return await self._view(
-                    UNLOADED, "Unloaded every model.", freed=done.unloaded, freed_bytes=done.freed_bytes
+                    Cure.UNLOAD, "Unloaded every model.", freed=done.unloaded, freed_bytes=done.freed_bytes
                 )
             before = (*done.unloaded, *done.still_loaded)
         except ArasulError:  # silent, gone or refusing: its runners may still hold the GPU
             pass
         finally:
             self._access.models_changed()
-        killed = await self._engine.kill_runners()
+        killed = await self._access.asked.end_all_runners(WISH, _names(before))
         left = await self._unload_the_dead()
         if left is None or (left and not killed):
-            return await self._restart(before, deadline_mono)
+            used = Cure.END_RUNNER if killed else Cure.UNLOAD
+            return await self._restart(before, deadline_mono, used=used)
         return await self._view(
-            RUNNER_KILLED if killed else UNLOADED,
+            Cure.END_RUNNER if killed else Cure.UNLOAD,
             f"Ended {killed} model runners by force." if killed else "Unloaded every model.",
             freed=_gone(before, left),
             is_clear=not left,
         )
 
-    async def _restart(self, before: tuple[LoadedModel, ...], deadline_mono: float) -> RecoveredView:
+    async def _restart(
+        self, before: tuple[LoadedModel, ...], deadline_mono: float, *, used: Cure
+    ) -> RecoveredView:
         generation = self._engine.snapshot.generation
-        self._engine.ask_restart()
+        refusal = self._access.asked.ask_restart(WISH, "Ending its runners did not help.")
+        if refusal is not None:
+            told = f"Ollama still does not free its models, and is not restarted: {refusal}."
+            return await self._view(used, told, is_clear=False, can_retry=await self._is_answering())
 
         def is_back(snapshot: Snapshot) -> bool:
             return snapshot.generation != generation and snapshot.state is State.RUNNING
@@ -121,7 +135,7 @@ class Recovery:
         is_answering = wait.done() and not wait.cancelled() and await self._is_answering()
         text = "Restarted Ollama" if is_answering else "Ollama is being restarted and does not answer yet"
         return await self._view(
-            ENGINE_RESTARTING,
+            Cure.RESTART_ENGINE,
             f"{text}: ending its runners did not help.",
             freed=before if is_answering else (),
             is_clear=is_answering,
@@ -146,7 +160,7 @@ class Recovery:
 
     async def _view(
         self,
-        action: str,
+        action: Cure,
         message: str,
         *,
         freed: tuple[LoadedModel, ...] = (),
@@ -163,8 +177,13 @@ class Recovery:
             free_mb=await self._access.free_mib(),
             unloaded_models=tuple(model.name for model in freed),
             can_retry=can_retry,
-            action=action,
+            action=action.value,
         )
+
+
+def _names(models: tuple[LoadedModel, ...]) -> str:
+    names = ", ".join(model.name for model in models)
+    return f"Asking it to unload did not free {names}." if names else "Ollama did not say what is loaded."
 
 
 def _gone(before: tuple[LoadedModel, ...], left: tuple[LoadedModel, ...]) -> tuple[LoadedModel, ...]:

@@ -12,6 +12,7 @@ from arasul_supervisor.api.model_fields import NamedModel
 from arasul_supervisor.api.operations import Operation
 from arasul_supervisor.api.routes import Route
 from arasul_supervisor.api.unloading import still_loaded_sentence
+from arasul_supervisor.bounded import end_task
 from arasul_supervisor.errors import (
     AlreadyRunning,
     EngineDown,
@@ -20,22 +21,24 @@ from arasul_supervisor.errors import (
     ModelBusy,
     ModelNotFound,
     ModelNotInstalled,
+    ModelQuarantined,
 )
+from arasul_supervisor.healing.aftermath.load_progress import carry_load
 from arasul_supervisor.ollama.names import same_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from arasul_supervisor.api.engine_state import EngineAccess
-    from arasul_supervisor.api.load_progress import LoadProgress
     from arasul_supervisor.api.routes import Call
+    from arasul_supervisor.healing.aftermath.load_progress import LoadProgress
+    from arasul_supervisor.healing.aftermath.own_loads import OwnLoads
     from arasul_supervisor.ollama.models import LoadedModel
     from arasul_supervisor.ollama.residency import Unloaded
 
-STALL_S: Final = 300.0
-LOOK_EVERY_S: Final = 2.0
 LIST_S: Final = 3.0
 UNLOAD_S: Final = 10.0
+WISH: Final = "POST /api/session/reset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,18 @@ class Session:
         *,
         default_model: str,
         load_options: Callable[[], Mapping[str, int]],
+        reason_against: Callable[[str], str | None],
+        own_loads: OwnLoads,
     ) -> None:
+        """Take the parts.
+
+        :param reason_against: why that model must not be loaded, where it is quarantined
+        """
         self._access = access
         self._progress = progress
         self._default_model = default_model
         self._load_options = load_options
+        self._reason_against, self._own_loads = reason_against, own_loads
         self._clock = access.clock
         self._reset = Operation("session-reset")
 
@@ -82,6 +92,7 @@ class Session:
                     ModelNotInstalled,
                     AlreadyRunning,
                     ModelBusy,
+                    ModelQuarantined,
                     EngineRefused,
                     EngineDown,
                     EngineSilent,
@@ -94,6 +105,9 @@ class Session:
         body = call.body_as(NamedModel)
         name = body.checked_name() if body.is_given else self._default_model
         self._access.require_up()
+        reason = self._reason_against(name)
+        if reason is not None:
+            raise ModelQuarantined(reason, hint=f"`arasul-supervisor quarantine lift {name}` lifts that.")
         if self._reset.is_running:
             raise AlreadyRunning("A session reset is under way already; wait for its end.")
         return Reply(await self._reset.run(lambda: self._unload_and_load(name)))
@@ -104,7 +118,7 @@ class Session:
 
     async def _unload_and_load(self, name: str) -> ResetView:
         await self._require_installed(name)
-        unloaded = await self._unload_all()
+        ended, unloaded = await self._unload_all()
         began_mono = self._clock.mono()
         try:
             await self._load(name)
@@ -115,7 +129,8 @@ class Session:
         return ResetView(
             message=f"Session reset, reloaded {name}",
             model=name,
-            unloaded_models=tuple(model.name for model in unloaded.unloaded),
+            # one whose sick runner was ended may be listed all the same, until Ollama notices
+            unloaded_models=tuple(dict.fromkeys((*ended, *(model.name for model in unloaded.unloaded)))),
             freed_mb=in_mib(unloaded.freed_bytes) or 0.0,
             load_s=round(self._clock.mono() - began_mono, 3),
         )
@@ -126,36 +141,44 @@ class Session:
         if not any(same_model(model.name, name) for model in view.models):
             raise _not_installed(name)
 
-    async def _unload_all(self) -> Unloaded:
+    async def _unload_all(self) -> tuple[tuple[str, ...], Unloaded]:
+        """The models that went with their sick runners, and what was unloaded then."""
+        self._access.asked.stop_restoring(WISH)
+        ended = await self._access.asked.end_sick_runners(WISH)
         unloaded = await self._access.residency.unload_all(bound_s=UNLOAD_S, is_forced=False)
         if unloaded.still_loaded:
             raise ModelBusy(
                 f"The session was not reset. {still_loaded_sentence(unloaded)}",
                 hint='POST /api/cache/clear {"force": true} ends it.',
             )
-        return unloaded
+        return ended, unloaded
 
     async def _load(self, name: str) -> LoadedModel:
-        """The model, seen loaded; a load without progress for 300 s, or whose engine is gone, is given up."""
-        generation = self._access.engine.snapshot.generation
-        load = asyncio.ensure_future(self._access.residency.load(name, options=self._load_options()))
-        seen, moved_mono = await self._progress.mark(), self._clock.mono()
+        """The model, seen loaded; a load without progress for 300 s, or that healing ends, is given up."""
+        ended: list[str] = []
+        load = asyncio.ensure_future(
+            carry_load(
+                self._access.residency.load(name, options=self._load_options()),
+                model=name,
+                mark=self._progress.mark,
+                clock=self._clock,
+            )
+        )
+
+        def end(why: str) -> None:
+            ended.append(why)
+            load.cancel()
+
         try:
-            while not (await asyncio.wait({load}, timeout=LOOK_EVERY_S))[0]:
-                if self._access.engine.snapshot.generation != generation:
-                    raise EngineDown("Ollama ended while it loaded the model; GET /health says why.")
-                mark = await self._progress.mark()
-                if mark != seen:
-                    seen, moved_mono = mark, self._clock.mono()
-                elif self._clock.mono() - moved_mono >= STALL_S:
-                    raise EngineSilent(
-                        f"The load of {name} has made no progress for {STALL_S:.0f} s.",
-                        hint="POST /api/gpu/recover ends stuck runners.",
-                    )
+            with self._own_loads.under_way(name, end):
+                await asyncio.wait({load})
+            if ended and load.cancelled():
+                raise EngineSilent(
+                    f"The load of {name} was ended: {ended[0]}.", hint="GET /api/incidents says more."
+                )
             return load.result()
         finally:
-            load.cancel()
-            await asyncio.wait({load})
+            await end_task(load)
 
 
 def _not_installed(name: str) -> ModelNotInstalled:

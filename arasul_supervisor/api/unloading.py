@@ -70,12 +70,17 @@ class Unloading:
         :raises EngineSilent: the engine does not say what became of the models
         """
         self._access.require_up()
-        done = await self._access.residency.unload_all(bound_s=UNLOAD_S, is_forced=is_forced)
+        deadline_mono = self._access.clock.mono() + UNLOAD_S
+        self._access.asked.stop_restoring("POST /api/cache/clear")
+        ended = await self._access.asked.end_sick_runners("POST /api/cache/clear")
+        left_s = deadline_mono - self._access.clock.mono()
+        done = await self._access.residency.unload_all(bound_s=left_s, is_forced=is_forced)
         self._access.models_changed()
+        unloaded = _gone(ended, done)
         return ClearedView(
             status="partial" if done.still_loaded else "success",
-            message=_message(done),
-            unloaded_models=tuple(model.name for model in done.unloaded),
+            message=_message(done, unloaded),
+            unloaded_models=unloaded,
             failed_models=tuple(model.name for model in done.still_loaded),
             freed_mb=in_mib(done.freed_bytes) or 0.0,
             free_mb=await self._access.free_mib(),
@@ -97,10 +102,16 @@ class Unloading:
         )
 
 
-def _message(done: Unloaded) -> str:
-    if done.was_clear:
+def _gone(ended: tuple[str, ...], done: Unloaded) -> tuple[str, ...]:
+    """Also those that Ollama has dropped from its list as soon as their sick runners were ended."""
+    listed = {model.name for model in (*done.unloaded, *done.still_loaded)}
+    return (*(name for name in ended if name not in listed), *(model.name for model in done.unloaded))
+
+
+def _message(done: Unloaded, unloaded: tuple[str, ...]) -> str:
+    if done.was_clear and not unloaded:
         return "LLM cache cleared (already clear: no model was loaded)"
-    names = ", ".join(model.name for model in done.unloaded)
+    names = ", ".join(unloaded)
     if done.still_loaded:
         gone = f" Unloaded {names}." if names else ""
         return f'{still_loaded_sentence(done)}{gone} {{"force": true}} ends it now.'

@@ -39,6 +39,8 @@ FAMILY_OF: Final = {  # command -> its module here, in the order of --help
     "verify": "checks",
     "repair": "checks",
     "logs": "logs",
+    "incidents": "incidents",
+    "quarantine": "quarantine",
     "stats": "stats",
     "doctor": "doctor",
     "version": "version",

@@ -159,14 +159,18 @@ class Residency:
                 return Vacated.ENDING
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def load(self, name: str, *, options: Mapping[str, int]) -> LoadedModel:
-        """Loads a model with the configured keep-alive; ends when it is seen loaded. The caller bounds it.
+    async def load(
+        self, name: str, *, options: Mapping[str, int], keep_alive_s: int | None = None
+    ) -> LoadedModel:
+        """Loads a model; ends when it is seen loaded. The caller bounds it.
 
         :param options: runner options; empty unless this generation needs one (facts/ollama.md §0.14)
+        :param keep_alive_s: not 0; None is the configured one
         :raises ModelNotFound: when it is not installed
         :raises EngineRefused: when the load failed, with Ollama's reason
         """
-        await self._client.load(name, keep_alive_s=self._keep_alive_s, options=options)
+        stays_s = self._keep_alive_s if keep_alive_s is None else keep_alive_s
+        await self._client.load(name, keep_alive_s=stays_s, options=options)
         loaded = await self._look(SHOW_BOUND_S)
         if loaded and not any(self._is_same_runner(model, name) for model in loaded):
             await self._catalogue.models(

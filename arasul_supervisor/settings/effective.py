@@ -64,6 +64,10 @@ class Settings:
     pulls: int
     pull_stall_s: float
     heal: str
+    stuck_s: float
+    silent_s: float
+    load_stuck_s: float
+    low_memory_s: float
     probe: bool
     restore: bool
     gpu: str

@@ -154,6 +154,22 @@ FIELDS: Final = (
         "ARASUL_HEAL", "heal", one_of("off", "observe", "act"), "act",
         "whether faults are cured, only named, or left alone",
     ),
+    Field(
+        "ARASUL_STUCK_SECONDS", "stuck_s", duration(1, 86400), "60",
+        "time for which a model runner must stand still, by two witnesses, before it is called stuck",
+    ),
+    Field(
+        "ARASUL_SILENT_SECONDS", "silent_s", duration(1, 86400), "15",
+        "time for which the engine or a runner must not answer, and not work either, before it is called frozen",
+    ),
+    Field(
+        "ARASUL_LOAD_STUCK_SECONDS", "load_stuck_s", duration(1, 86400), "120",
+        "time for which a load must neither read nor compute before it is called stuck",
+    ),
+    Field(
+        "ARASUL_LOW_MEMORY_SECONDS", "low_memory_s", duration(1, 86400), "30",
+        "time for which memory must be short, with no load under way, before models are unloaded",
+    ),
     Field("ARASUL_PROBE", "probe", SWITCH, "off", "allows the one-token probe of an idle loaded model"),
     Field("ARASUL_RESTORE", "restore", SWITCH, "on", "after a crash, loads again what was loaded"),
     Field(

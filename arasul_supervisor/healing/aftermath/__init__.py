@@ -1,0 +1,1 @@
+"""What follows an end of the engine: an incident, models that come back, and one that may be the killer."""

@@ -1,0 +1,1 @@
+"""What is wrong, told from slow, with the evidence. Pure."""

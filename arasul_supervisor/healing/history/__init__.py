@@ -1,0 +1,1 @@
+"""What the looks have shown over time. Pure."""

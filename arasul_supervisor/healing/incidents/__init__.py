@@ -1,0 +1,1 @@
+"""The records of what happened, in memory and on disk."""

@@ -1,0 +1,1 @@
+"""Asks the witnesses, each within its bound; what they say are values."""

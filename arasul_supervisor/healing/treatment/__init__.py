@@ -1,0 +1,1 @@
+"""Which cure comes next, whether it helped, and the hands that do it."""
