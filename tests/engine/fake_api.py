@@ -9,7 +9,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from tests.engine import fake_children
+from tests.engine.fake_answers import Answers
+from tests.engine.fake_names import blob_of, digest_of, model_of, tagged
+from tests.engine.fake_scheduler import Scheduler, family_of
 from tests.engine.fake_spoilers import SPOILERS
 
 if TYPE_CHECKING:
@@ -27,12 +29,14 @@ class FakeApi:
 
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
-        self._version = os.environ.get("FAKE_OLLAMA_VERSION", "0.34.4")
+        newest = "0.24.0" if family_of(orders) == "0.24" else "0.34.4"
+        self._version = os.environ.get("FAKE_OLLAMA_VERSION", newest)
         pairs = os.environ.get("FAKE_OLLAMA_MODELS", "tiny:latest=450784").split(",")
         self._installed = {
             name: int(size) for name, _, size in (pair.rpartition("=") for pair in pairs) if name
         }
-        self._loaded: dict[str, float] = {}
+        self._scheduler = Scheduler(orders, blob_of)
+        self._answers = Answers(self._scheduler)
         self._requests: list[dict[str, object]] = []
         self._counts: dict[str, int] = {}
         self._aborted = 0
@@ -44,7 +48,7 @@ class FakeApi:
             ("POST", "/api/generate"): self._generate,
             ("POST", "/api/chat"): self._generate,
             ("POST", "/v1/chat/completions"): self._v1_chat,
-            ("POST", "/api/embed"): self._embed,
+            ("POST", "/api/embed"): self._answers.embed,
             ("POST", "/api/pull"): self._pull,
             ("POST", "/api/copy"): self._copy,
             ("DELETE", "/api/delete"): self._delete,
@@ -123,16 +127,10 @@ class FakeApi:
         connection.answer_json(request, {"models": models})
 
     def _ps(self, connection: Connection, request: Request) -> None:
-        for name in [name for name, until in self._loaded.items() if until < time.time()]:
-            self._drop(name)
-        models = []
-        for name, until in self._loaded.items():
-            expires = (
-                FAR_AWAY
-                if until == float("inf")
-                else time.strftime("%Y-%m-%dT%H:%M:%S.000000001Z", time.gmtime(until))
-            )
-            models.append(self._entry(name) | {"expires_at": expires, "size_vram": 0, "context_length": 2048})
+        models = [
+            self._entry(name) | {"expires_at": _expires_at(until), "size_vram": 0, "context_length": 2048}
+            for name, until in self._scheduler.expiries().items()
+        ]
         connection.answer_json(request, {"models": models})
 
     def _entry(self, name: str) -> dict[str, object]:
@@ -142,12 +140,12 @@ class FakeApi:
             "name": name,
             "model": name,
             "size": self._installed.get(name, 1),
-            "digest": _digest(name),
+            "digest": digest_of(name),
             "details": details,
         }
 
     def _show(self, connection: Connection, request: Request) -> None:
-        name = _model(request)
+        name = model_of(request)
         if name not in self._installed:
             connection.answer_json(request, {"error": f"model '{name}' not found"}, 404)
             return
@@ -157,43 +155,10 @@ class FakeApi:
         )
 
     def _generate(self, connection: Connection, request: Request) -> None:
-        name, body = _model(request), request.json()
-        if name not in self._installed:
-            connection.answer_json(request, {"error": f"model '{name}' not found"}, 404)
-            return
-        keep_alive, has_prompt = body.get("keep_alive"), bool(body.get("prompt") or body.get("messages"))
-        if not has_prompt and keep_alive == 0:
-            self._drop(name)
-            connection.answer_json(request, _done(name, "unload"))
-            return
-        seconds = float(keep_alive) if isinstance(keep_alive, int | float) else 300.0
-        self._loaded[name] = float("inf") if seconds < 0 else time.time() + seconds
-        if self._orders.find("runners"):
-            fake_children.start_runner(name, f"/models/blobs/sha256-{_digest(name)}")
-        if not has_prompt:
-            connection.answer_json(request, _done(name, "load"))
-            return
-        key = "message" if request.path == "/api/chat" else "response"
-        lines = (
-            list(self._tokens(name, body, key))
-            if body.get("stream") is False
-            else self._tokens(name, body, key)
-        )
-        if isinstance(lines, list):
-            text = "a" * (len(lines) - 1)
-            connection.answer_json(
-                request, {**_done(name, "length"), key: text if key == "response" else _said(text)}
-            )
+        if model_of(request) not in self._installed:
+            connection.answer_json(request, {"error": f"model '{model_of(request)}' not found"}, 404)
         else:
-            connection.stream(json.dumps(line).encode() + b"\n" for line in lines)
-
-    def _tokens(self, name: str, body: dict[str, object], key: str) -> Iterator[dict[str, object]]:
-        options, tokens = body.get("options"), self._orders.find("tokens")
-        count = int(options.get("num_predict", 8)) if isinstance(options, dict) else 8
-        for _ in range(count):
-            time.sleep(tokens.number("s", 0) if tokens else 0)
-            yield {"model": name, key: "a" if key == "response" else _said("a"), "done": False}
-        yield {**_done(name, "length"), key: "" if key == "response" else _said("")}
+            self._answers.generate(connection, request)
 
     def _v1_models(self, connection: Connection, request: Request) -> None:
         data = [
@@ -205,12 +170,8 @@ class FakeApi:
         chunks = [b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'] * 4 + [b"data: [DONE]\n\n"]
         connection.stream(chunks, "text/event-stream")
 
-    def _embed(self, connection: Connection, request: Request) -> None:
-        self._loaded[_model(request)] = time.time() + 300
-        connection.answer_json(request, {"model": _model(request), "embeddings": []})
-
     def _pull(self, connection: Connection, request: Request) -> None:
-        name = _model(request)
+        name = model_of(request)
         mode = self._orders.find("pull")
         options: Callable[[str, float], float] = mode.number if mode else lambda _, default: default
         failure = mode.text("fail", "") if mode else ""
@@ -227,11 +188,11 @@ class FakeApi:
                     raise ConnectionResetError
                 done += done < stall
                 blob = {
-                    "digest": f"sha256:{_digest(name)}",
+                    "digest": f"sha256:{digest_of(name)}",
                     "total": total,
                     "completed": total * done // count,
                 }
-                yield {"status": f"pulling {_digest(name)[:12]}", **blob}
+                yield {"status": f"pulling {digest_of(name)[:12]}", **blob}
             if failure:
                 yield {"error": failure}
                 return
@@ -247,59 +208,21 @@ class FakeApi:
             connection.stream(json.dumps(line).encode() + b"\n" for line in lines())
 
     def _copy(self, connection: Connection, request: Request) -> None:
-        source = _tagged(str(request.json().get("source", "")))
+        source = tagged(str(request.json().get("source", "")))
         if source not in self._installed:
             connection.answer_json(request, {"error": f'model "{source}" not found'}, 404)
             return
-        self._installed[_tagged(str(request.json().get("destination", "")))] = self._installed[source]
+        self._installed[tagged(str(request.json().get("destination", "")))] = self._installed[source]
         connection.answer(request, 200, b"")
 
     def _delete(self, connection: Connection, request: Request) -> None:
-        if self._installed.pop(_model(request), None) is None:
-            connection.answer_json(request, {"error": f"model '{_model(request)}' not found"}, 404)
+        if self._installed.pop(model_of(request), None) is None:
+            connection.answer_json(request, {"error": f"model '{model_of(request)}' not found"}, 404)
             return
         connection.answer(request, 200, b"")
 
-    def _drop(self, name: str) -> None:
-        self._loaded.pop(name, None)
-        fake_children.end_runner(name)
 
-
-class RunnerApi:
-    """What a model runner answers on its own port."""
-
-    def answer(self, connection: Connection, request: Request) -> None:
-        """Answer /health and /slots."""
-        if request.path == "/slots":
-            connection.answer_json(request, [{"id": 0, "n_ctx": 2048, "is_processing": False}])
-        else:
-            connection.answer_json(request, {"status": "ok"})
-
-
-def _model(request: Request) -> str:
-    body = request.json()
-    return _tagged(str(body.get("model") or body.get("name") or ""))
-
-
-def _tagged(name: str) -> str:
-    return name if not name or ":" in name.rpartition("/")[2] else f"{name}:latest"
-
-
-def _digest(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
-
-
-def _done(name: str, reason: str) -> dict[str, object]:
-    counts = {"total_duration": 1000000, "eval_count": 8, "eval_duration": 1000000}
-    return {
-        "model": name,
-        "created_at": "2026-01-02T03:04:05Z",
-        "response": "",
-        "done": True,
-        "done_reason": reason,
-        **counts,
-    }
-
-
-def _said(text: str) -> dict[str, str]:
-    return {"role": "assistant", "content": text}
+def _expires_at(until: float) -> str:
+    if until == float("inf"):
+        return FAR_AWAY
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000000001Z", time.gmtime(until))

@@ -9,10 +9,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
+from tests.engine.fake_runner_process import RunnerProcess
+
 if TYPE_CHECKING:
     from tests.engine.fake_modes import Orders
 
-_runners: dict[str, int] = {}
+_runners: list[RunnerProcess] = []
 
 
 def make(orders: Orders) -> None:
@@ -39,44 +41,53 @@ def note(pid: int) -> None:
             file.write(f"{pid}\n")
 
 
-def start_runner(model: str, blob: str) -> int:
-    """Start a model runner as a child, with the arguments that real ones carry."""
-    if model not in _runners:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        command = [
-            sys.executable,
-            "-S",
-            "-E",
-            "-s",
-            sys.argv[0],
-            "runner",
-            "--model",
-            blob,
-            "--port",
-            str(port),
-        ]
-        command += ["--host", "127.0.0.1", "--no-webui", "--offline"]
-        _runners[model] = os.posix_spawn(sys.executable, command, os.environ, setsigdef=[signal.SIGPIPE])
-    return _runners[model]
+def start_runner(blob: str, *, family: str, load_s: float, reads: bool, dies: bool = False) -> RunnerProcess:
+    """Start a model runner as a child, with the arguments that real ones carry; `dies`: at once, as if killed."""
+    port, command = _runner_command(blob, family)
+    environment = {**os.environ, **_runner_orders(family, load_s, reads=reads, dies=dies)}
+    runner = RunnerProcess(_spawn(command, environment), port, family)
+    _runners.append(runner)
+    return runner
 
 
-def end_runner(model: str) -> None:
-    """Kill and reap the runner of that model, if there is one."""
-    pid = _runners.pop(model, None)
-    if pid is not None:
-        try:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
+def start_orphan(blob: str, *, family: str) -> None:
+    """Start a model runner in a session of its own, below a parent that ends at once."""
+    _, command = _runner_command(blob, family)
+    environment = {**os.environ, **_runner_orders(family, 0, reads=False, dies=False)}
+    # not among its arguments, or it would look like a runner itself
+    parent = _spawn([*command[:5], "leave"], {**environment, "FAKE_LEAVES": "\n".join(command)})
+    os.waitpid(parent, 0)
+
+
+def leave() -> None:
+    """Start what FAKE_LEAVES says, in a session of its own, and end."""
+    command = os.environ["FAKE_LEAVES"].split("\n")
+    os.posix_spawn(sys.executable, command, os.environ, setsid=True, setsigdef=[signal.SIGPIPE])
 
 
 def end_runners() -> None:
-    """Kill all runners."""
-    for model in list(_runners):
-        end_runner(model)
+    """Kill all runners, and wait a second for each."""
+    for runner in _runners:
+        runner.kill()
+
+
+def _runner_command(blob: str, family: str) -> tuple[int, list[str]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-S", "-E", "-s", sys.argv[0]]
+    if family == "0.24":
+        return port, [*command, "runner", "--model", blob, "--port", str(port)]
+    command += ["llama-server", "--model", blob, "--port", str(port), "--host", "127.0.0.1"]
+    return port, [*command, "--no-webui", "--offline", "-c", "2048", "-np", "1"]
+
+
+def _runner_orders(family: str, load_s: float, *, reads: bool, dies: bool) -> dict[str, str]:
+    return {"FAKE_RUNNER": f"runner,family={family},load_s={load_s},reads={int(reads)},dies={int(dies)}"}
+
+
+def _spawn(command: list[str], environment: dict[str, str]) -> int:
+    return os.posix_spawn(sys.executable, command, environment, setsigdef=[signal.SIGPIPE])
 
 
 def _fork(action: object) -> int:

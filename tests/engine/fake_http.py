@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    Answer = Callable[["Connection", "Request"], None]
+
 REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"}
 
 
@@ -41,6 +43,7 @@ class Connection:
         self._sock = sock
         self._buffer = b""
         self.is_open = True
+        self.status = 200  # of the last answer
 
     def read_request(self) -> Request | None:
         """The next request, or None when the client is gone."""
@@ -61,6 +64,8 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""
+        if data.startswith(b"HTTP/1.1 ") and data[9:12].isdigit():
+            self.status = int(data[9:12])
         self._sock.sendall(data)
 
     def answer(
@@ -130,7 +135,19 @@ def head(status: int, kind: str, length: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def serve_connections(listener: socket.socket, answer: Callable[[Connection, Request], None]) -> None:
+def logged(answer: Answer) -> Answer:
+    """The same, and a line in the engine's log about each request; a runner writes none."""
+
+    def answer_and_log(connection: Connection, request: Request) -> None:
+        begun = time.monotonic()
+        answer(connection, request)
+        if request.target != "*":
+            _log_access(request, connection.status, time.monotonic() - begun)
+
+    return answer_and_log
+
+
+def serve_connections(listener: socket.socket, answer: Answer) -> None:
     """Accept in a thread, and each connection in one of its own."""
 
     def accept() -> None:
@@ -142,16 +159,13 @@ def serve_connections(listener: socket.socket, answer: Callable[[Connection, Req
     threading.Thread(target=accept, daemon=True).start()
 
 
-def _serve(connection: Connection, answer: Callable[[Connection, Request], None]) -> None:
+def _serve(connection: Connection, answer: Answer) -> None:
     try:
         while connection.is_open:
             request = connection.read_request()
             if request is None:
                 break
-            begun = time.monotonic()
             answer(connection, request)
-            if request.target != "*":
-                _log_access(request, time.monotonic() - begun)
             if request.headers.get("connection", "").lower() == "close":
                 break
     except (ConnectionError, TimeoutError, ValueError):
@@ -161,8 +175,8 @@ def _serve(connection: Connection, answer: Callable[[Connection, Request], None]
             connection.close()
 
 
-def _log_access(request: Request, took_s: float) -> None:
+def _log_access(request: Request, status: int, took_s: float) -> None:
     # [GIN] 2026/11/23 - 07:32:49 | 200 |      63.314µs |       127.0.0.1 | GET      "/api/version"
     now = time.strftime("%Y/%m/%d - %H:%M:%S")
     what = f'{took_s * 1e6:12.3f}µs |       127.0.0.1 | {request.method:8} "{request.target}"'
-    os.write(1, f"[GIN] {now} | 200 | {what}\n".encode())
+    os.write(1, f"[GIN] {now} | {status} | {what}\n".encode())

@@ -22,7 +22,16 @@ Modes of the process (with the default of each option in brackets):
     helpers     count[2] deaf[0] life_s[60]     children in its own group; deaf=1: they ignore SIGTERM
     escape      count[1] deaf[0] life_s[60]     children that left by a double fork and their own session
     storm       width[4] escape[0] life_s[20]   chains of processes that fork a successor and die, for ever
-    runners                             a child `… runner --model <blob> --port N` for each loaded model
+    runners     family[by the version] load_s[0] load[reads | still] ping_s[10]
+                                        a process for each loaded model, with the argv and the HTTP of that
+                                        generation: 0.34 `… llama-server --model <blob> --port N …`, 0.24
+                                        `… runner --model <blob> --port N` (and it is the version that is told); a
+                                        request holds a connection to it. `load_s`: how long a load takes, in which
+                                        it reads and computes, or stands still; `ping_s`: how long, twice, a runner
+                                        that is to be used again may take to say that it lives. In force from the
+                                        start, whatever the control file says
+    orphan_runner   model[tiny:latest] after_s[0]   with `runners`: one more, in a session of its own, whose
+                                        parent is gone
     flood       mb_per_s[0: unlimited] total_mb[0: endless] line_bytes[100] stream[stderr | stdout]
     replay      file[] total_mb[100] mb_per_s[0: unlimited] ahead_mb[0: unbounded] write_kib[64]
                 sow[] sow_mb[10] sow_s[0] sow_count[0] over[replay over] note[]
@@ -49,6 +58,18 @@ Modes of an answer; each takes path[any; a prefix] method[any] after[0: spared r
                                         how /api/pull goes; fail = text of the error in its last line
     tokens      s[0]                    pause between two tokens of an answer
 
+Modes of the loaded models, with `runners`:
+
+    stuck_compute   model[any] after[3] answers that begin now stop after so many tokens, for ever; the runner's HTTP
+                                        lives
+    stuck_stopping                      a model that expires now, or is unloaded, stays in `/api/ps`, past its time
+                                        and idle, until its runner is dead
+    leaked_runner                       a load makes two runners of the blob, and nobody knows of the older
+    queue_full                          503 `server busy…` for every load, with nothing behind it
+    dying_loads     after[0] times[for ever]    a runner dies at its start; 0.34: 500; 0.24: ~100 lines/s
+                                        `… process no longer running` and no answer until the client leaves
+    poison          model[any]          the engine panics while it loads that model, and leaves the runner behind
+
 Other variables:
 
     OLLAMA_HOST             as the real one
@@ -58,7 +79,10 @@ Other variables:
     FAKE_OLLAMA_PIDS        file for a pid per line of each process made
     FAKE_OLLAMA_REQUESTS    file for a JSON line per request
     FAKE_OLLAMA_MODELS      `name=bytes,…` [tiny:latest=450784]
-    FAKE_OLLAMA_VERSION     [0.34.4]
+    FAKE_OLLAMA_VERSION     [0.34.4; 0.24.0 with `runners,family=0.24`]
+    OLLAMA_MODELS           store in which the blob of a model is looked up, as the real one's
+    OLLAMA_NUM_PARALLEL, OLLAMA_MAX_QUEUE, OLLAMA_LOAD_TIMEOUT, LLAMA_ARG_ENDPOINT_SLOTS    as the real ones, with
+                            `runners`
 
 `GET /__fake/requests` tells what was asked so far; `/api/echo…` gives a request back as JSON.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -13,29 +12,30 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from tests.engine import fake_children
-from tests.engine.fake_api import FakeApi, RunnerApi
-from tests.engine.fake_http import serve_connections
-from tests.engine.fake_modes import Mode, Orders
+from tests.engine.fake_api import FakeApi
+from tests.engine.fake_http import logged, serve_connections
+from tests.engine.fake_log import GOROUTINES, log, say
+from tests.engine.fake_modes import Mode, Orders, parse_life
+from tests.engine.fake_names import blob_of
 from tests.engine.fake_replay import Replay
+from tests.engine.fake_runner import RunnerApi
+from tests.engine.fake_scheduler import family_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GOROUTINES = (
-    "panic: runtime error: invalid memory address or nil pointer dereference\n"
-    "[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x0]\n\n"
-    "goroutine 1 [running]:\nmain.main()\n\t/go/src/main.go:12 +0x1d\nexit status 2\n"
-)
 FATES = ("crash", "signal", "exit0", "panic")
 
 
 def main(argv: list[str]) -> None:
-    """Do what the command line says: `serve`, `runner --model X --port N` or `--version`."""
+    """Do what the command line says: `serve`, `runner …`, `llama-server …`, `leave` or `--version`."""
     command = argv[1] if len(argv) > 1 else "serve"
     if command == "serve":
         _serve()
-    elif command == "runner":
+    elif command in ("runner", "llama-server"):
         _run_model(argv)
+    elif command == "leave":
+        fake_children.leave()
     else:
         print(f"ollama version is {os.environ.get('FAKE_OLLAMA_VERSION', '0.34.4')}")
 
@@ -56,36 +56,28 @@ def _serve() -> NoReturn:
     if late:
         time.sleep(late.number("after_s", 2))
     listener = _listen(host, port)
-    _log(f'source=routes.go:1 msg="Listening on {host}:{port} (version 0.34.4)"')
+    log(f'source=routes.go:1 msg="Listening on {host}:{port} (version 0.34.4)"')
     if orders.find("never_ready"):
         _wait_for_ever()
     slow = orders.find("slow_start")
     if slow:
         time.sleep(slow.number("after_s", 2))
-    _log('source=types.go:1 msg="inference compute" id=cpu library=cpu')
-    serve_connections(listener, FakeApi(orders).answer)
+    log('source=types.go:1 msg="inference compute" id=cpu library=cpu')
+    serve_connections(listener, logged(FakeApi(orders).answer))
     _wait_for_ever()
 
 
 def _run_model(argv: list[str]) -> NoReturn:
+    (told,) = parse_life(os.environ["FAKE_RUNNER"])
+    if told.number("dies", 0):
+        os.kill(os.getpid(), signal.SIGKILL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with open("/proc/self/comm", "w", encoding="utf-8") as comm:
+        comm.write("ollama" if argv[1] == "runner" else "llama-server")
     fake_children.note(os.getpid())
-    port = int(argv[argv.index("--port") + 1])
-    serve_connections(_listen("127.0.0.1", port), RunnerApi().answer)
+    api = RunnerApi(told.text("family", ""), told.number("load_s", 0), reads=told.number("reads", 1) > 0)
+    serve_connections(_listen("127.0.0.1", int(argv[argv.index("--port") + 1])), api.answer)
     _wait_for_ever()
-
-
-def say(text: str, *, stream: str = "stderr") -> None:
-    """Write to the engine's log in one write; what a full disk does not take is lost, as with Ollama."""
-    try:
-        os.write(1 if stream == "stdout" else 2, text.encode())
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-
-
-def _log(rest: str) -> None:
-    say(f"time={time.strftime('%Y-%m-%dT%H:%M:%S.000Z', time.gmtime())} level=INFO {rest}\n")
 
 
 def _obey_signals(orders: Orders) -> None:
@@ -190,6 +182,10 @@ def _later(after_s: float, action: Callable[[], None]) -> None:
 def _start_threads(orders: Orders, port: int) -> None:
     for mode in orders.now():
         _talk(mode)
+    orphan = orders.find("orphan_runner")
+    if orphan:
+        blob, family = blob_of(orphan.text("model", "tiny:latest")), family_of(orders)
+        _later(orphan.number("after_s", 0), lambda: fake_children.start_orphan(blob, family=family))
     if orders.has_control:
         threading.Thread(target=_watch_control, args=(orders, port), daemon=True).start()
 
