@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 from arasul_supervisor.api.compose import build_resources
 from arasul_supervisor.api.server import serve
 from arasul_supervisor.clock import SystemClock
+from arasul_supervisor.healing.aftermath.own_loads import OwnLoads
+from arasul_supervisor.healing.aftermath.quarantine import Quarantine
+from arasul_supervisor.healing.incidents.incident_book import IncidentBook
+from arasul_supervisor.healing.incidents.incident_store import IncidentStore
 from arasul_supervisor.logs.ring import LogPage
 from arasul_supervisor.model_store.reader import StoreReader
 from arasul_supervisor.ollama.aliases import Aliases
@@ -151,6 +155,48 @@ class StubSampler:
         return None
 
 
+class StubAskedCures:
+    """Does what a caller asks for, with nothing sick and nothing forbidden but what the test says."""
+
+    def __init__(self, engine: StubEngine) -> None:
+        self._engine = engine
+        self.sick: tuple[str, ...] = ()
+        self.refusal: str | None = None
+        self.leaves_with: str | None = None
+        self.wishes: list[tuple[str, str]] = []
+
+    def stop_restoring(self, wish: str) -> None:
+        self.wishes.append(("stop_restoring", wish))
+
+    async def end_sick_runners(self, wish: str) -> tuple[str, ...]:
+        self.wishes.append(("end_sick_runners", wish))
+        if self.sick:
+            self._engine.asked.append("end_sick_runners")
+        return self.sick
+
+    async def end_all_runners(self, wish: str, why: str) -> int:
+        return await self._engine.kill_runners()
+
+    def ask_restart(self, wish: str, why: str) -> str | None:
+        if self.refusal is None:
+            self._engine.ask_restart()
+        self.wishes.append(("ask_restart", wish))
+        return self.refusal
+
+    def leave_for_the_gpu(self, wish: str) -> str | None:
+        return self.leaves_with
+
+
+@dataclass(frozen=True, slots=True)
+class StubHealing:
+    """What the API is given of the room of healing."""
+
+    asked: StubAskedCures
+    incidents: IncidentBook
+    quarantine: Quarantine
+    own_loads: OwnLoads = field(default_factory=OwnLoads)
+
+
 @dataclass
 class StubLog:
     """Notes what the daemon would log."""
@@ -174,6 +220,7 @@ class ApiUnderTest:
     catalogue: Catalogue
     pulls: PullJobs
     sampler: StubSampler
+    healing: StubHealing
 
 
 @asynccontextmanager
@@ -227,9 +274,15 @@ async def api_under_test(
         "daemon_log": log,
         "load_options": dict,
     }
+    healing = StubHealing(
+        StubAskedCures(engine),
+        IncidentBook(IncidentStore(settings.state_dir / "incidents"), clock=clock, log=log),
+        Quarantine(settings.state_dir / "quarantine.json", log),
+    )
     api = build_resources(
         settings,
         engine,  # type: ignore[arg-type]  # a stand-in
+        healing=healing,  # type: ignore[arg-type]  # a stand-in
         catalogue=catalogue,
         residency=residency,
         pulls=pulls,
@@ -242,7 +295,7 @@ async def api_under_test(
     sock = socket.create_server(("127.0.0.1", 0))
     runner = await serve(api, sock)
     try:
-        yield ApiUnderTest(sock.getsockname()[1], engine, engine_log, log, catalogue, pulls, sampler)
+        yield ApiUnderTest(sock.getsockname()[1], engine, engine_log, log, catalogue, pulls, sampler, healing)
     finally:
         await runner.cleanup()
         await checks.close()

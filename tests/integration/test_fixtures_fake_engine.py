@@ -12,60 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engine.daemon import MARKER, Answer, send
-from tests.engine.processes import is_alive, kill_all_with, pids_with, wait_until, wait_until_none_with
+from tests.engine.fake_running import start as start
+from tests.engine.processes import pids_with, wait_until, wait_until_none_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.engine.fake import FakeEngine
-
-
-class Running:
-    """A fake engine without a daemon, in a session of its own."""
-
-    def __init__(self, engine: FakeEngine, port: int, modes: str, folder: Path) -> None:
-        self.port, self.log, self.marker = port, folder / "log", f"{MARKER}={folder}"
-        environment = {**engine.environment(modes), "OLLAMA_HOST": f"127.0.0.1:{port}", MARKER: str(folder)}
-        with self.log.open("ab") as log:
-            self.popen = subprocess.Popen(
-                [str(engine.binary), "serve"], env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def ask(self, path: str, method: str = "GET", *, timeout_s: float = 5) -> Answer:
-        """One request to it."""
-        return send(self.port, method, path, timeout_s=timeout_s)
-
-    def wait_ready(self) -> Running:
-        """Wait until it answers."""
-        wait_until(self._answers, limit_s=5, what="the fake engine answers")
-        return self
-
-    def end(self) -> None:
-        """Kill it with all that it made."""
-        kill_all_with(self.marker)
-        self.popen.wait()
-
-    def _answers(self) -> bool:
-        try:
-            return self.ask("/api/version").status == 200
-        except OSError:
-            return False
-
-
-@pytest.fixture
-def start(fake_engine: FakeEngine, free_port: int, tmp_path: Path) -> Iterator[Callable[[str], Running]]:
-    """`start("crash,code=3")` starts a fake engine."""
-    made: list[Running] = []
-
-    def begin(modes: str) -> Running:
-        made.append(Running(fake_engine, free_port, modes, tmp_path))
-        return made[-1]
-
-    yield begin
-    for running in made:
-        running.end()
+    from tests.engine.fake_running import Running
 
 
 @pytest.mark.parametrize(
@@ -156,19 +111,6 @@ def test_a_storm_forks_on_and_on(start: Callable[[str], Running]) -> None:
     os.killpg(running.popen.pid, signal.SIGKILL)
     running.popen.wait()
     assert wait_until_none_with(running.marker, limit_s=5) == {}
-
-
-def test_runners_are_children_that_carry_their_model(
-    start: Callable[[str], Running], fake_engine: FakeEngine
-) -> None:
-    running = start("runners").wait_ready()
-
-    send(running.port, "POST", "/api/generate", body={"model": "tiny"})
-
-    commands = [command for command in pids_with(running.marker).values() if " runner --model " in command]
-    assert len(commands) == 1
-    runner = fake_engine.pids()[-1] if len(fake_engine.pids()) > 1 else None
-    assert runner is None or is_alive(runner)
 
 
 def test_a_flood_floods(start: Callable[[str], Running]) -> None:

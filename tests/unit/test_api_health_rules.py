@@ -40,6 +40,9 @@ BASE = HealthInputs(
 )
 
 
+QUARANTINED = "qwen3:14b-q8 made Ollama crash 2 times within an hour: at noon and at one."
+
+
 def found(severity: str, *, ago_s: float = 10.0) -> Finding:
     outcome = {"error": "load_failed", "warning": "memory_tight", "info": "pull_stalled"}[severity]
     return Finding(outcome, "A model did not load.", 1000.0 - ago_s, 1.7e9)
@@ -232,3 +235,28 @@ def test_a_sick_gpu_speaks_for_itself_whatever_the_engine_does() -> None:
         "fail",
         "It is lost.",
     )
+
+
+def test_a_quarantined_default_model_is_a_warning_with_its_reason() -> None:
+    inventory = replace(INVENTORY, why_quarantined=QUARANTINED)
+
+    view = judge_health(replace(BASE, inventory=inventory), NOW)
+
+    assert (view.checks.model.status, view.checks.model.detail) == ("warn", QUARANTINED)
+
+
+def test_a_quarantined_default_model_makes_no_engine_unhealthy() -> None:
+    inventory = replace(INVENTORY, why_quarantined=QUARANTINED)
+
+    view = judge_health(replace(BASE, inventory=inventory), NOW)
+
+    assert (view.status, view.http_status) == ("healthy", 200)
+    assert view.reason.endswith(QUARANTINED)
+
+
+def test_another_model_that_is_loaded_counts_for_more_than_a_quarantined_default() -> None:
+    inventory = replace(INVENTORY, loaded=("tiny:latest",), why_quarantined=QUARANTINED)
+
+    view = judge_health(replace(BASE, inventory=inventory), NOW)
+
+    assert (view.checks.model.status, view.checks.model.detail) == ("ok", "Loaded: tiny:latest.")

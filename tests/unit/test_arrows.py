@@ -18,7 +18,9 @@ import pytest
 PACKAGE = "arasul_supervisor"
 FOLDER = Path(__file__).parents[2] / PACKAGE
 
-GROUND = frozenset({"_compat", "clock", "errors", "bounded", "event_log", "offload", "settings"})
+GROUND = frozenset(
+    {"_compat", "clock", "errors", "bounded", "event_log", "offload", "settings", "whole_file"}
+)
 STORE = frozenset({"model_store"})  # Ollama's folder of models: two of the four read it
 FOUR = frozenset({"logs", "ollama", "supervision", "telemetry"})
 COMPOSITION = frozenset({"app", "daemon", "launch_plan", "management_port", "process_ground", "services"})
@@ -37,7 +39,7 @@ HEAVY = frozenset(
     {"aiohttp", "asyncinotify", "jtop", "msgspec", "psutil", "pynvml", "rich", "structlog", f"{PACKAGE}.api"}
 )
 BEFORE_THE_SPAWN = (
-    *("_compat", "clock", "errors", "bounded", "event_log", "settings", "supervision"),
+    *("_compat", "clock", "errors", "bounded", "event_log", "settings", "whole_file", "supervision"),
     *("ollama.aliases", "ollama.environment", "launch_plan", "management_port", "app"),
 )
 
@@ -126,7 +128,7 @@ def test_the_command_line_brings_at_most_what_draws_tables() -> None:
     assert loaded & HEAVY <= {"rich"}
 
 
-@pytest.mark.parametrize("command", ["health", "status", "stop", "logs"])
+@pytest.mark.parametrize("command", ["health", "status", "stop", "logs", "incidents", "quarantine"])
 def test_a_client_command_that_fails_to_connect_has_loaded_nothing_but_the_standard_library(
     command: str,
 ) -> None:

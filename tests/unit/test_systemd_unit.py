@@ -15,6 +15,7 @@ CONFIG = Path(__file__).parents[2] / "config"
 UNIT = (CONFIG / "arasul-supervisor.service").read_text()
 DEFAULTS = (CONFIG / "arasul-supervisor.default").read_text()
 LINES = [line for line in UNIT.splitlines() if "=" in line and not line.startswith("#")]
+GPU_IS_GONE = "72"  # CONTRACT §3
 LONGEST_STOP_S = 7 + 2  # ARASUL_STOP_TIMEOUT's default, and what the daemon may take beyond it
 
 
@@ -28,6 +29,24 @@ def test_the_stop_limit_is_longer_than_the_daemons_own() -> None:
 
 def test_bad_settings_do_not_restart() -> None:
     assert value("RestartPreventExitStatus") == "2"
+
+
+def test_a_daemon_that_left_for_a_lost_gpu_is_started_anew() -> None:
+    kept_down = value("RestartPreventExitStatus").split()
+
+    assert value("Restart") == "on-failure"
+    assert GPU_IS_GONE not in kept_down
+    assert not any(
+        line.startswith("SuccessExitStatus=") for line in LINES
+    )  # what is a success does not restart
+
+
+def test_no_number_of_starts_is_too_many() -> None:
+    assert value("StartLimitIntervalSec") == "0"
+
+
+def test_a_new_start_loads_the_module_that_a_suspend_may_have_cost() -> None:
+    assert "Wants=modprobe@nvidia_uvm.service" in LINES
 
 
 @pytest.mark.parametrize(
