@@ -17,7 +17,7 @@ TIERS := tests/unit tests/property tests/integration tests/api tests/real
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help install ollama run install-systemd uninstall-systemd test coverage system-tools test-system test-floor \
-	test-long lint bench clean
+	test-long healing-table soak lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,12 @@ test-floor: ## unit and property tests on Python 3.10, the oldest that is suppor
 
 test-long: install ollama ## soaks and Ollama's own long time-outs
 	@$(PYTEST) tests -m long $(ARGS) || { test $$? -eq 5 && echo "make: no test is marked long yet."; }
+
+healing-table: install ollama ## every fault brought about and cured; writes the table of docs/healing.md
+	@$(BIN)/python -m tests.engine.healing_table $(ARGS)
+
+soak: install ollama ## random faults under load, judged at the end: ARGS="--minutes 20 --seed 1"
+	@$(BIN)/python -m tests.engine.healing_soak $(ARGS)
 
 lint: install ## formatting, lint and types
 	@$(BIN)/ruff format --check .
