@@ -50,6 +50,12 @@ def has_llama_server(binary: Path) -> bool:
     return any(os.path.isfile(f"{folder}/{place}llama-server") for place in ("", "../lib/ollama/"))
 
 
+def has_llama_servers(version: str | None) -> bool:
+    """Whether an engine that names this version has llama-servers for runners; one that names none is taken for new."""
+    known = _parse(version)
+    return known in (None, (0, 0, 0)) or known >= LLAMA_SERVER_SINCE
+
+
 def _remembered_version(binary: Path, state_dir: Path) -> tuple[int, int, int] | None:
     try:
         note = json.loads((state_dir / _NOTE).read_text(encoding="utf-8"))

@@ -11,9 +11,10 @@ import pytest
 
 from arasul_supervisor.healing.diagnosis.limits import Limits
 from arasul_supervisor.healing.history.history import History
-from arasul_supervisor.healing.looking.observer import Observer, _blob_in, is_llama_server
+from arasul_supervisor.healing.looking.observer import Observer, _blob_in
 from arasul_supervisor.healing.looking.witnesses import Answering, Look, SlotsLook, Witness, told
 from arasul_supervisor.logs.meaning.finding import Finding
+from arasul_supervisor.ollama.generation import has_llama_servers
 from arasul_supervisor.supervision.ports import Connections
 from arasul_supervisor.supervision.process_looks import RunnerProcess
 from arasul_supervisor.supervision.snapshot import Snapshot, State
@@ -149,7 +150,7 @@ async def box(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Box]:
 def test_the_runners_of_0_30_and_of_what_is_not_known_are_llama_servers(
     version: str | None, expected: bool
 ) -> None:
-    assert is_llama_server(version) is expected
+    assert has_llama_servers(version) is expected
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,6 @@ UNREACHABLE_FOR_S: Final = 10.0
 STUCK_FOR_S: Final = 60.0
 FAULTS: Final = 3
 FAULTS_WITHIN_S: Final = 600.0
-MOST_FALLBACK_RESTARTS: Final = 2
-"""§7 row 11: a discovery may turn out otherwise the next time; a wrong library never heals."""
 _NO_RESTART_HEALS: Final = ("gpu_no_access", "gpu_driver")
 _BROKEN_AFTER_S: Final[Mapping[str, float]] = {"lost": 0.0, "reset_required": 0.0, "stuck": STUCK_FOR_S}
 

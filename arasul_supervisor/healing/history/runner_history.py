@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from arasul_supervisor.healing.history.stillness import Stillness
+from arasul_supervisor.healing.history.stillness import TICKS_PER_S, Stillness
 from arasul_supervisor.healing.looking.witnesses import STOPPED, Answering
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from arasul_supervisor.healing.looking.witnesses import RunnerLook, SlotsLook
-
-TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)

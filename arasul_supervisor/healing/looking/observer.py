@@ -21,6 +21,7 @@ from arasul_supervisor.healing.looking.witnesses import (
     told,
 )
 from arasul_supervisor.offload import Offload
+from arasul_supervisor.ollama.generation import has_llama_servers
 from arasul_supervisor.supervision.ports import (
     Connections,
     connections_to,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
 PROC_S: Final = 1.0
 _BLOB: Final = re.compile(r"sha256-([0-9a-f]{64})")
-LLAMA_SERVER_SINCE: Final = (0, 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class Observer:
                 process=seen.server if seen else None,
                 missed_beats=snapshot.missed_beats,
                 ready_s=self._clock.mono() - (snapshot.ready_mono or self._clock.mono()),
-                is_llama_server=is_llama_server(snapshot.engine_version),
+                is_llama_server=has_llama_servers(snapshot.engine_version),
                 unread_bytes=seen.unread_bytes if seen else None,
             ),
             runners=runners,
@@ -234,11 +234,3 @@ def _blob_in(path: str | None) -> str | None:
     """The log names a model by the path of its weights, `…/blobs/sha256-<64 hex>`."""
     found = _BLOB.search(path or "")
     return f"sha256:{found[1]}" if found else None
-
-
-def is_llama_server(version: str | None) -> bool:
-    """Whether this engine's runners are llama-servers: 0.30 and newer. An unknown version is taken for a new one."""
-    parts = (version or "").split(".")[:2]
-    if len(parts) < len(LLAMA_SERVER_SINCE) or not all(part.isdigit() for part in parts):
-        return True
-    return tuple(map(int, parts)) >= LLAMA_SERVER_SINCE or parts == ["0", "0"]
