@@ -81,6 +81,7 @@ def test_a_client_that_does_not_read_is_waited_for(start: Starter) -> None:
         assert ground.incidents() == []
 
 
+@pytest.mark.long
 def test_a_full_queue_behind_a_working_runner_is_left_alone(start: Starter) -> None:
     ground = start(OLLAMA_MAX_QUEUE="1", OLLAMA_MAX_LOADED_MODELS="1")
     with (

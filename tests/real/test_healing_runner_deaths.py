@@ -29,6 +29,7 @@ def ground(
     return start_real(daemon, engine_binary, tmp_path, model_files, models=("tiny",))
 
 
+@pytest.mark.long
 def test_a_runner_that_dies_at_rest_is_noted_though_nobody_tells_of_it(ground: HealingGround) -> None:
     runner = ground.load("tiny")
     time.sleep(SEEN_S)

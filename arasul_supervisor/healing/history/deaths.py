@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 TOLD_S: Final = 10.0
 KEEP_DYING: Final = 3
 WITHIN_S: Final = 600.0
-_SETTLED_S: Final = 1.0
-"""A runner is gone some time before or after Ollama has dropped its model from the list (§4.1)."""
+_SETTLED_S: Final = 8.0
+"""Ollama lists a model for some time after its runner was ended for an eviction or another context (more than 1 s was
+seen on a busy box); it waits up to 5 s for the memory of a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """One runner that ended: of which weights, when it was seen, and what showed it."""
+    """One runner that ended: of which weights and model, when it was seen, and what showed it."""
 
     blob: str
+    model: str
     seen_mono: float
     evidence: str
 
@@ -62,6 +64,7 @@ class DeathWatch:
         told = [
             Death(
                 blob,
+                _name(history, blob),
                 look.now_mono,
                 f"Ollama's log told that a runner of {_name(history, blob)} ended by itself.",
             )
@@ -72,9 +75,7 @@ class DeathWatch:
         nameless = self._nameless(look, total, counts, is_new) if look.now_mono - last_mono <= TOLD_S else 0
         replaced = (gone for gone in history.departed if self._is_replaced(gone, history, ended_by_us))
         busy = [] if is_new else list(replaced)[:nameless]
-        told += [
-            Death(gone.runner.look.blob or "", look.now_mono, _in_request(gone, history)) for gone in busy
-        ]
+        told += [_death(gone, history, look.now_mono, _in_request(gone, history)) for gone in busy]
         found = (
             []
             if is_new
@@ -83,7 +84,7 @@ class DeathWatch:
         kept = [death for death in self.deaths if look.now_mono - death.seen_mono <= WITHIN_S]
         recent = {death.blob for death in (*kept, *told) if look.now_mono - death.seen_mono <= TOLD_S}
         silent = [
-            Death(gone.runner.look.blob or "", look.now_mono, _at_rest(gone, history))
+            _death(gone, history, look.now_mono, _at_rest(gone, history))
             for gone in found
             if gone.runner.look.blob not in recent
         ]
@@ -106,18 +107,22 @@ class DeathWatch:
         if look is None:
             return ()
         news = [death for death in self.deaths if look.now_mono - death.seen_mono <= TOLD_S]
-        often = Counter(death.blob for death in self.deaths)
+        often = Counter((death.blob, death.model) for death in self.deaths)
         return (
             *(
                 Verdict(
                     Kind.RUNNER_DIED,
                     death.evidence,
                     since_mono=death.seen_mono,
-                    model=_name(history, death.blob),
+                    model=death.model,
                 )
                 for death in news
             ),
-            *(_keeps_dying(blob, count, history) for blob, count in often.items() if count >= KEEP_DYING),
+            *(
+                _keeps_dying(name, count, history)
+                for (_, name), count in often.items()
+                if count >= KEEP_DYING
+            ),
         )
 
     def _nameless(self, look: Look, total: int, counts: Mapping[str, int], is_new: bool) -> int:
@@ -148,8 +153,12 @@ class DeathWatch:
         return is_listed and not any(one.look.blob == blob for one in history.runners.values())
 
 
-def _keeps_dying(blob: str, count: int, history: History) -> Verdict:
-    name = _name(history, blob)
+def _death(gone: Departed, history: History, now_mono: float, evidence: str) -> Death:
+    blob = gone.runner.look.blob or ""
+    return Death(blob, _name(history, blob), now_mono, evidence)
+
+
+def _keeps_dying(name: str, count: int, history: History) -> Verdict:
     return Verdict(
         Kind.RUNNERS_KEEP_DYING,
         f"The runner of {name} has ended by itself {count} times within {WITHIN_S / 60:.0f} min; each time another was "
