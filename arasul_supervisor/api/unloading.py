@@ -73,7 +73,9 @@ class Unloading:
         deadline_mono = self._access.clock.mono() + UNLOAD_S
         self._access.asked.stop_restoring("POST /api/cache/clear")
         ended = await self._access.asked.end_sick_runners("POST /api/cache/clear")
-        left_s = deadline_mono - self._access.clock.mono()
+        left_s = round(
+            deadline_mono - self._access.clock.mono(), 1
+        )  # it stands in the sentence of an engine that is silent
         done = await self._access.residency.unload_all(bound_s=left_s, is_forced=is_forced)
         self._access.models_changed()
         unloaded = _gone(ended, done)

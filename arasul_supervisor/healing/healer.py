@@ -200,7 +200,7 @@ class Healer:
         self._is_serving[subject] = verdict.kind not in _OUTAGES and not is_asked
         before = self._incidents.latest(verdict.kind, verdict.model)
         if before is not None and self._is_more_of(before):
-            self._incidents.repeat(before.id, self._clock.wall())
+            self._incidents.repeat(before.id, self._clock.wall(), evidence=verdict.evidence)
             self._incident_of[subject] = before.id
             return
         self._incident_of[subject] = self._incidents.open(

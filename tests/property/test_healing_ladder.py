@@ -237,7 +237,7 @@ def test_an_engine_that_dies_during_a_treatment_ends_it_without_another_cure() -
     box.crash()
     live(attendant, 300.0)
 
-    assert (attendant.cures(), results(attendant)) == ([Cure.END_RUNNER], ["cured"])
+    assert (attendant.cures(), results(attendant)) == ([Cure.END_RUNNER], ["recovered"])
 
 
 def test_a_runner_that_changes_its_symptom_under_treatment_is_one_case() -> None:

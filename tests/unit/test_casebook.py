@@ -169,6 +169,18 @@ def test_a_runner_that_was_continued_is_cured_when_it_answers() -> None:
     assert results(told(CaseBook(100.0), ([FROZEN], at(2.0, STOPPED)), *turns)) == ["cured"]
 
 
+def test_a_runner_that_is_gone_after_it_was_continued_was_not_cured_by_that() -> None:
+    turns = [(WELL, at(now_mono)) for now_mono in (4.0, 6.0)]
+
+    assert results(told(CaseBook(100.0), ([FROZEN], at(2.0, STOPPED)), *turns)) == ["recovered"]
+
+
+def test_a_runner_that_went_with_its_engine_was_not_cured() -> None:
+    turns = [(WELL, at(now_mono, engine=replace(ENGINE, generation=2))) for now_mono in (4.0, 6.0)]
+
+    assert results(told(CaseBook(100.0), ([STUCK], at(2.0, BUSY)), *turns)) == ["recovered"]
+
+
 def test_a_runner_that_was_continued_and_does_not_answer_is_killed() -> None:
     silent = replace(RUNNER, answering=Answering.SILENT)
 

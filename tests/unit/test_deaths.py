@@ -106,6 +106,16 @@ def test_a_model_that_was_unloaded_took_its_runner_with_it(life: Life) -> None:
     assert life.kinds() == []
 
 
+def test_a_list_that_speaks_of_a_later_runner_says_nothing_of_an_earlier_one(life: Life) -> None:
+    life.look(models=EMPTY)  # unloaded
+    life.look(runner(8))
+    for _ in range(3):
+        life.look(runner(8))
+    life.look()  # unloaded again, and the list is from before
+
+    assert life.kinds() == []
+
+
 def test_a_runner_that_we_ended_did_not_die_by_itself(life: Life) -> None:
     life.ended_by_us = frozenset({(7, 100)})
     for _ in range(7):

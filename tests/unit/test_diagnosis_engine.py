@@ -95,13 +95,15 @@ def test_an_engine_that_runs_in_circles_has_a_processor_for_two_minutes(
 def test_a_scheduler_is_stuck_when_somebody_waits_and_nothing_works(
     log: LogLook, own_load: str | None, for_s: float, is_stuck: bool
 ) -> None:
-    looks = every_two_seconds(for_s, RUNNER, models=PINNED, log=log, own_load=own_load)
+    engine = replace(ENGINE, unread_bytes=0)
+    looks = every_two_seconds(for_s, RUNNER, models=PINNED, engine=engine, log=log, own_load=own_load)
 
     assert verdicts(looks) == (certain(Kind.SCHEDULER_STUCK) if is_stuck else [])
 
 
-def test_a_full_queue_behind_a_client_that_does_not_read_is_load() -> None:
-    engine = replace(ENGINE, unread_bytes=60_000)
+@pytest.mark.parametrize("unread_bytes", [60_000, None], ids=["does not read", "may not read"])
+def test_a_full_queue_behind_a_client_that_may_not_read_is_load(unread_bytes: int | None) -> None:
+    engine = replace(ENGINE, unread_bytes=unread_bytes)
 
     assert verdicts(every_two_seconds(600.0, RUNNER, models=PINNED, engine=engine, log=FULL_QUEUE)) == []
 

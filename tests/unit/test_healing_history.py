@@ -263,3 +263,12 @@ def test_what_clients_have_not_read_is_needed_where_something_waits_for_nothing(
     looks: list[Look], needs: bool
 ) -> None:
     assert after(*looks).needs_unread is needs
+
+
+def test_a_client_that_has_read_at_last_shows_that_something_works() -> None:
+    looks = every_two_seconds(4.0, RUNNER, log=FULL_QUEUE, engine=READ)
+    held = replace(seen(6.0, RUNNER, engine=replace(ENGINE, unread_bytes=1)), log=FULL_QUEUE)
+
+    history = after(*looks, held, replace(seen(8.0, RUNNER, engine=READ), log=FULL_QUEUE))
+
+    assert history.nothing_works_s == 2.0

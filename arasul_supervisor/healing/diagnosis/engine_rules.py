@@ -87,8 +87,8 @@ def _scheduler_stuck(history: History, limits: Limits) -> Verdict | None:
     look = history.look
     if look is None or look.engine is None or history.nothing_works_s < limits.stuck_s:
         return None
-    if look.engine.unread_bytes:
-        return None  # a client that does not read keeps its model, and nothing else is loaded in its place
+    if look.engine.unread_bytes is None:
+        return None  # perhaps a client does not read: then its model stays, and all others wait for that
     count, last_mono = look.log.outcomes.get("too_many_requests", (0, float("-inf")))
     rest = f"and no runner has loaded or answered anything for {history.nothing_works_s:.0f} s."
     if history.own_load_s >= limits.load_stuck_s <= history.nothing_works_s:

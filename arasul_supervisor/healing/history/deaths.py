@@ -149,6 +149,10 @@ class DeathWatch:
         identity, blob = runner.look.identity, runner.look.blob
         if runner.is_loading or identity in ended_by_us or identity in self.known:
             return False
+        if any(
+            one.runner.look.blob == blob and one.missed_mono > gone.missed_mono for one in history.departed
+        ):
+            return False  # another one had its model since: the list may speak of that
         is_listed = any(blob in blobs for blobs in models.blobs.values())
         return is_listed and not any(one.look.blob == blob for one in history.runners.values())
 
@@ -161,8 +165,7 @@ def _death(gone: Departed, history: History, now_mono: float, evidence: str) -> 
 def _keeps_dying(name: str, count: int, history: History) -> Verdict:
     return Verdict(
         Kind.RUNNERS_KEEP_DYING,
-        f"The runner of {name} has ended by itself {count} times within {WITHIN_S / 60:.0f} min; each time another was "
-        "started, and its requests failed.",
+        f"The runner of {name} has ended by itself {count} times within {WITHIN_S / 60:.0f} min.",
         since_mono=history.look.now_mono if history.look else 0.0,
         model=name,
     )

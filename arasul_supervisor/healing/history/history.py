@@ -242,6 +242,8 @@ class History:
         look = self.look
         if look is None or look.runners.value is None or look.engine is None or look.engine.missed_beats:
             return True  # what is held up in the engine shows nothing
+        if look.engine.unread_bytes:
+            return True  # a client that does not read keeps its model, and nothing is loaded in its place
         return any(
             one.is_working or one.still.for_s == 0 or _cpu_ticks_since(before, identity, one) >= SERVED_TICKS
             for identity, one in self.runners.items()

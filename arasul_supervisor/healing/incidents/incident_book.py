@@ -121,13 +121,20 @@ class IncidentBook:
         """
         self._change(self.get(incident_id), log_tail=_tail(log_tail))
 
-    def repeat(self, incident_id: str, at: float) -> None:
+    def repeat(self, incident_id: str, at: float, *, evidence: str | None = None) -> None:
         """Fold an identical one into it, that happened at this instant (epoch seconds): it is open again.
 
         :raises IncidentNotFound: it is not in the book, or not any more
         """
         incident = self.get(incident_id)
-        self._change(incident, count=incident.count + 1, last_at=at, result=Result.OPEN.value, ended_at=None)
+        self._change(
+            incident,
+            count=incident.count + 1,
+            last_at=at,
+            result=Result.OPEN.value,
+            ended_at=None,
+            evidence=evidence or incident.evidence,
+        )
 
     def close(
         self,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.healing.diagnosis.verdicts import Certainty, Cure, Kind
 from arasul_supervisor.healing.treatment.ladder import ENGINE, TAKES_S, Spent, choose, cures_for, subject_of
-from arasul_supervisor.healing.treatment.proof import outlives, proof_of
+from arasul_supervisor.healing.treatment.proof import is_cures_doing, outlives, proof_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -159,7 +159,7 @@ class CaseBook:
         if proof is not None:
             if case.well_looks + 1 < WELL_LOOKS:
                 return self._with(replace(case, well_looks=case.well_looks + 1)), []
-            return self._without(subject), [] if case.is_told else [_over(case, proof, now_mono)]
+            return self._without(subject), [] if case.is_told else [_over(case, proof, history, now_mono)]
         case = replace(case, well_looks=0, verdict=verdict or case.verdict)
         if case.is_told:
             is_rested = case.again_mono is not None and now_mono >= case.again_mono
@@ -215,8 +215,9 @@ def _is_back_in_vain(case: Case, verdict: Verdict | None, history: History) -> b
     return case.cure is Cure.RESTART_ENGINE and verdict is not None and history.generation > case.generation
 
 
-def _over(case: Case, proof: str, now_mono: float) -> Closed:
-    result = "recovered" if case.cure is Cure.NONE else "cured"
+def _over(case: Case, proof: str, history: History, now_mono: float) -> Closed:
+    is_ours = is_cures_doing(proof, case.cure, history, case.verdict.runner)
+    result = "cured" if is_ours else "recovered"
     return Closed(case.verdict, result, proof, now_mono - case.verdict.since_mono)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.healing.history.history import History
     from arasul_supervisor.supervision.process_looks import Identity, ProcessLook
 
+ENGINE_ENDED: Final = "The engine that had it has ended."
 BLIND_S: Final = 180.0
 """After a gap, the longest that a diagnosis takes at the usual limits."""
 
@@ -32,7 +33,7 @@ def proof_of(
     if cure is Cure.RESTART_ENGINE:
         return _of_restart(ill, verdict, history, generation)
     if ill.runner is not None:
-        return _of_runner(ill, ill.runner, verdict, history, cure)
+        return _of_runner(ill, ill.runner, verdict, history, cure, generation)
     if verdict is not None or cure is Cure.EXIT:
         return None
     if ill.kind is Kind.ENGINE_FROZEN:
@@ -40,6 +41,13 @@ def proof_of(
         is_answering = engine is not None and engine.missed_beats == 0 and not _stands(engine.process)
         return "Ollama answers its heartbeat." if is_answering else None
     return None if _is_blind(history) else "It is not seen any more."
+
+
+def is_cures_doing(proof: str, cure: Cure, history: History, runner: Identity | None) -> bool:
+    """Whether the last cure is what helped: nothing that was continued is cured by its end."""
+    if cure is Cure.NONE or proof == ENGINE_ENDED:
+        return False
+    return cure is not Cure.CONTINUE or runner is None or runner in history.runners
 
 
 def outlives(ill: Verdict, history: History, *, cure: Cure) -> bool:
@@ -58,11 +66,15 @@ def _of_restart(ill: Verdict, verdict: Verdict | None, history: History, generat
 
 
 def _of_runner(
-    ill: Verdict, runner: Identity, verdict: Verdict | None, history: History, cure: Cure
+    ill: Verdict, runner: Identity, verdict: Verdict | None, history: History, cure: Cure, generation: int
 ) -> str | None:
     look = history.look
+    if look is not None and look.engine is None:
+        return ENGINE_ENDED
     if look is None or look.runners.value is None:
         return None  # nobody could look: that it is not among the runners proves nothing
+    if history.generation != generation:
+        return ENGINE_ENDED
     if runner not in history.runners:
         return f"The runner {runner[0]} is gone."
     if verdict is not None:
