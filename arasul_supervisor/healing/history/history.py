@@ -65,8 +65,9 @@ class History:
     """All that a diagnosis rests on. `expiries`: when Ollama is to unload what it lists.
 
     `past_s`: by name, for how many watched seconds Ollama has listed a model past its time. `nothing_works_s`: no
-    runner has had a request or a load. `dying_s`: runners have kept dying, with none alive. `gpu_idle_s`: the GPU has
-    had no load. `gap_mono`: when watching was interrupted last, by a pause of the daemon or of the whole box.
+    runner has had a request or a load, nor is a client known that does not read. `dying_s`: runners have kept dying,
+    with none alive. `gpu_idle_s`: the GPU has had no load. `gap_mono`: when watching was interrupted last, by a pause
+    of the daemon or of the whole box.
     """
 
     look: Look | None = None

@@ -106,9 +106,9 @@ class Observer:
             self._models.forget()
         seen, trouble = None, "/proc did not answer in time"
         try:
-            is_past = bool(history.past_s)
+            asks_unread = history.needs_unread
             seen = await self._proc.call(
-                lambda: self._read_proc(snapshot.pid or 0, asks_unread=is_past), timeout_s=PROC_S
+                lambda: self._read_proc(snapshot.pid or 0, asks_unread=asks_unread), timeout_s=PROC_S
             )
         except OSError as error:  # no descriptor is left
             trouble = f"/proc cannot be read: {error.strerror}"
