@@ -156,13 +156,9 @@ class Session:
     async def _load(self, name: str) -> LoadedModel:
         """The model, seen loaded; a load without progress for 300 s, or that healing ends, is given up."""
         ended: list[str] = []
+        asked = asyncio.ensure_future(self._access.residency.load(name, options=self._load_options()))
         load = asyncio.ensure_future(
-            carry_load(
-                self._access.residency.load(name, options=self._load_options()),
-                model=name,
-                mark=self._progress.mark,
-                clock=self._clock,
-            )
+            carry_load(asked, model=name, mark=self._progress.mark, clock=self._clock)
         )
 
         def end(why: str) -> None:
@@ -179,6 +175,7 @@ class Session:
             return load.result()
         finally:
             await end_task(load)
+            await end_task(asked)  # where the other was ended before it had begun
 
 
 def _not_installed(name: str) -> ModelNotInstalled:
