@@ -69,7 +69,7 @@ test-floor: ## unit and property tests on Python 3.10, the oldest that is suppor
 	@test -n "$(FLOOR)" || { echo "make: NOT TESTED on Python 3.10: there is none on the PATH or in pyenv."; exit 0; }; \
 		test -x .cache/floor/bin/python || $(FLOOR) -m venv .cache/floor; \
 		.cache/floor/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' && \
-		.cache/floor/bin/python -m pytest tests/unit tests/property $(BESIDE) -q $(ARGS)
+		.cache/floor/bin/python -m pytest tests/unit tests/property $(BESIDE) -m "not long" -q $(ARGS)
 
 test-long: install ollama ## soaks and Ollama's own long time-outs
 	@$(PYTEST) tests -m long $(ARGS) || { test $$? -eq 5 && echo "make: no test is marked long yet."; }
