@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.model_store.manifests import Layer, Manifest, parse_manifest
+from arasul_supervisor.model_store.manifests import MODEL_LAYER, Layer, Manifest, parse_manifest
 from arasul_supervisor.model_store.parts import blob_file
 
 if TYPE_CHECKING:
@@ -149,6 +149,15 @@ def read_manifest(path: Path) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO in its place must not hang us
     with open(fd, "rb") as file:
         return file.read(MAX_MANIFEST_BYTES + 1)
+
+
+def read_weights_of(manifest: Path) -> frozenset[str] | None:
+    """Digests of the model layers, `sha256:…`, more than one of a split model; None where it cannot be read. Blocks."""
+    try:
+        layers = parse_manifest(read_manifest(manifest)).layers
+    except (OSError, ValueError):
+        return None
+    return frozenset(layer.digest for layer in layers if layer.kind == MODEL_LAYER)
 
 
 @dataclass(frozen=True, slots=True)

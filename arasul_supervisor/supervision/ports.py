@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 _ESTABLISHED, _LISTEN = "01", "0A"  # include/net/tcp_states.h
 _LOOPBACK = f"{int.from_bytes(socket.inet_aton('127.0.0.1'), sys.byteorder):08X}"  # 0100007F on our machines
@@ -59,13 +59,11 @@ def listening_inodes(port: int) -> frozenset[int]:
     found = set()
     for table in ("tcp", "tcp6"):
         try:
-            with open(f"/proc/self/net/{table}", encoding="ascii") as file:
-                rows = file.readlines()[1:]
+            rows = _rows(table)
         except OSError:  # no IPv6 in this kernel
             continue
-        for row in rows:
-            fields = row.split()
-            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+        for fields in rows:
+            if fields[3] == _LISTEN and _port_in(fields[1]) == port:
                 found.add(int(fields[9]))
     return frozenset(found)
 
@@ -82,15 +80,13 @@ def connections_to(ports: Collection[int]) -> Mapping[int, Connections] | None:
     peers: dict[int, set[int]] = {port: set() for port in ports}
     unread: Counter[int] = Counter()
     try:
-        with open("/proc/self/net/tcp", encoding="ascii") as file:
-            rows = file.readlines()[1:] if ports else []
+        rows = _rows("tcp") if ports else []
     except OSError:
         return None
-    for row in rows:
-        _, here, far, state, queues, _ = row.split(None, 5)
+    for _, here, far, state, queues, *_ in rows:
         sent, _, received = queues.partition(":")
         if state == _ESTABLISHED and here in local:
-            peers[local[here]].add(int(far.rpartition(":")[2], 16))
+            peers[local[here]].add(_port_in(far))
             unread[local[here]] += int(sent, 16)
         elif state == _ESTABLISHED and far in local:
             unread[local[far]] += int(received, 16)
@@ -102,20 +98,24 @@ def unread_at(port: int) -> int | None:
     unread = 0
     for table in ("tcp", "tcp6"):
         try:
-            with open(f"/proc/self/net/{table}", encoding="ascii") as file:
-                rows = file.readlines()[1:]
+            rows = _rows(table)
         except FileNotFoundError:  # no IPv6 in this kernel
             continue
         except OSError:
             return None
-        for row in rows:
-            _, here, far, state, queues, _ = row.split(None, 5)
+        for _, here, far, state, queues, *_ in rows:
             sent, _, received = queues.partition(":")
-            if state == _ESTABLISHED and int(here.rpartition(":")[2], 16) == port:
+            if state == _ESTABLISHED and _port_in(here) == port:
                 unread += int(sent, 16)
-            elif state == _ESTABLISHED and int(far.rpartition(":")[2], 16) == port:
+            elif state == _ESTABLISHED and _port_in(far) == port:
                 unread += int(received, 16)  # by a client on this machine
     return unread
+
+
+def listener_among(pids: Iterable[int], port: int) -> int | None:
+    """The first of these that has a listening socket of that port open; None when none has."""
+    inodes = listening_inodes(port)
+    return next((pid for pid in pids if holds_socket(pid, inodes)), None)
 
 
 def holds_socket(pid: int, inodes: frozenset[int]) -> bool:
@@ -128,6 +128,20 @@ def holds_socket(pid: int, inodes: frozenset[int]) -> bool:
     except OSError:
         return False
     return False
+
+
+def _rows(table: str) -> list[list[str]]:
+    """The fields of each row of `tcp` or `tcp6`.
+
+    :raises OSError: the table cannot be read
+    """
+    with open(f"/proc/self/net/{table}", encoding="ascii") as file:
+        return [row.split() for row in file.readlines()[1:]]
+
+
+def _port_in(address: str) -> int:
+    """`0100007F:2CAA`."""
+    return int(address.rpartition(":")[2], 16)
 
 
 def _link(path: str) -> str | None:

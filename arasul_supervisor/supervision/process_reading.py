@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from arasul_supervisor.supervision.init import children_of_self
 from arasul_supervisor.supervision.process_looks import ProcessLook, RunnerProcess
@@ -27,8 +27,13 @@ _MANY_BYTES: Final = 128 * 1024
 
 _Program = tuple[int, int, str]
 """Pid, start and name: a process that executes another program keeps the first two."""
-_Argv = tuple[int | None, str | None]
-"""Port and weights."""
+
+
+class RunnerArguments(NamedTuple):
+    """What a runner was started with: its port, and its weights `sha256:<64 hex>`; None where it names no blob."""
+
+    port: int | None
+    blob: str | None
 
 
 def look_at_process(pid: int) -> ProcessLook | None:
@@ -52,7 +57,7 @@ class RunnerReader:
         :param is_owned: true for a child that somebody here started on purpose: it is no orphan, and left alone
         """
         self._is_owned = is_owned
-        self._argv: dict[_Program, _Argv | None] = {}
+        self._argv: dict[_Program, RunnerArguments | None] = {}
         self._is_marked: dict[Identity, bool] = {}
         self._known: frozenset[Identity] = frozenset()
 
@@ -78,8 +83,8 @@ class RunnerReader:
         }
         return tuple(below.values())
 
-    def _below(self, pid: int, former: dict[_Program, _Argv | None]) -> Iterator[RunnerProcess]:
-        for child in _children_of(pid):
+    def _below(self, pid: int, former: dict[_Program, RunnerArguments | None]) -> Iterator[RunnerProcess]:
+        for child in children_of(pid):
             stat = read_stat(child)
             if stat is None or stat.is_exiting:
                 continue
@@ -91,7 +96,7 @@ class RunnerReader:
                 yield RunnerProcess(_look(child, stat), *argv)
 
     def _look_at_other(
-        self, pid: int, engine_pid: int, marker: str, former: dict[_Program, _Argv | None]
+        self, pid: int, engine_pid: int, marker: str, former: dict[_Program, RunnerArguments | None]
     ) -> RunnerProcess | None:
         """A runner that the lists of children did not show: an orphan, or one that they left out.
 
@@ -110,7 +115,9 @@ class RunnerReader:
             self._is_marked[identity] = carries(pid, marker)
         return RunnerProcess(_look(pid, stat), *argv, is_orphan=True) if self._is_marked[identity] else None
 
-    def _argv_of(self, pid: int, stat: ProcessStat, former: dict[_Program, _Argv | None]) -> _Argv | None:
+    def _argv_of(
+        self, pid: int, stat: ProcessStat, former: dict[_Program, RunnerArguments | None]
+    ) -> RunnerArguments | None:
         """Port and weights of a runner; None for another process, and for one that has yet to execute its program."""
         if stat.is_copy:
             return None
@@ -118,10 +125,10 @@ class RunnerReader:
         if program not in self._argv and program in former:
             self._argv[program] = former[program]
         elif program not in self._argv:
-            argv = _argv(pid)
+            argv = argv_of(pid)
             if not argv[0]:  # in the middle of its exec: the name is there before the arguments
                 return None
-            self._argv[program] = _runner_argv(argv)
+            self._argv[program] = runner_arguments(argv)
         return self._argv[program]
 
 
@@ -156,7 +163,11 @@ def _state_of_thread(pid: int, thread: str) -> bytes:
     return text.rpartition(b") ")[2][:1]
 
 
-def _children_of(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """Pids of its children; none of a process that is gone.
+
+    :raises OSError: no descriptor is left
+    """
     found: list[int] = []
     try:
         threads = os.listdir(f"/proc/{pid}/task")
@@ -167,21 +178,31 @@ def _children_of(pid: int) -> list[int]:
     return found
 
 
-def _runner_argv(argv: list[bytes]) -> _Argv | None:
-    """`llama-server --model <store>/blobs/sha256-<64 hex> --port 40123 …`, `ollama runner --model … --port …`,
+def runner_arguments(argv: list[bytes]) -> RunnerArguments | None:
+    """Those of a runner; None for another process, a discovery of devices included. Pure.
+
+    `llama-server --model <store>/blobs/sha256-<64 hex> --port 40123 …`, `ollama runner --model … --port …`,
     `ollama runner --mlx-engine --model <name> --port …`."""
     model = _value_of(b"--model", argv)
     if model is None:
         return None
     port, blob = _value_of(b"--port", argv) or b"", _BLOB.fullmatch(model)
-    return int(port) if port.isdigit() else None, f"sha256:{blob[1].decode()}" if blob else None
+    return RunnerArguments(
+        int(port) if port.isdigit() else None, f"sha256:{blob[1].decode()}" if blob else None
+    )
 
 
 def _value_of(option: bytes, argv: list[bytes]) -> bytes | None:
     return argv[argv.index(option) + 1] if option in argv[:-1] else None
 
 
-def _argv(pid: int) -> list[bytes]:
+def argv_of(pid: int) -> list[bytes]:
+    """Its arguments; `[b""]` of a process that is gone, that has begun to exit, or that is in the middle of its exec.
+
+    Read through a lock that a driver may hold.
+
+    :raises OSError: no descriptor is left
+    """
     return (_read(f"/proc/{pid}/cmdline", _MANY_BYTES) or b"").removesuffix(b"\0").split(b"\0")
 
 

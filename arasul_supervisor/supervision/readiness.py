@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.bounded import within
-from arasul_supervisor.supervision.ports import holds_socket, listening_inodes
+from arasul_supervisor.supervision.ports import listener_among
 from arasul_supervisor.supervision.runners import descendants
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ async def answered_version(host: str, port: int, pid: int) -> str:
 
 def _is_ours(pid: int, port: int) -> bool:
     """True when the engine or, below a wrapper script, one of its children holds the listening socket."""
-    inodes = listening_inodes(port)
-    return any(holds_socket(holder, inodes) for holder in (pid, *descendants(pid)))
+    return listener_among((pid, *descendants(pid)), port) is not None
 
 
 async def _ask_version(host: str, port: int) -> str | None:

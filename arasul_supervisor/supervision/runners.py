@@ -6,10 +6,9 @@ process has no `--model`.
 
 from __future__ import annotations
 
-import os
-import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from arasul_supervisor.supervision.process_reading import argv_of, children_of, runner_arguments
 from arasul_supervisor.supervision.process_signals import end_processes
 from arasul_supervisor.supervision.process_stat import stat_of
 
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from arasul_supervisor.supervision.process_looks import Identity
-
-_BLOB: Final = re.compile(rb".*/sha256-([0-9a-f]{64})")
+    from arasul_supervisor.supervision.process_reading import RunnerArguments
 
 
 def kill_runners(engine_pid: int, *, bound_s: float) -> frozenset[Identity]:
@@ -27,7 +25,7 @@ def kill_runners(engine_pid: int, *, bound_s: float) -> frozenset[Identity]:
     Requests that wait are answered by a new runner. Blocks for up to `bound_s` seconds: call it in a thread.
     """
     found = [(pid, stat.start_ticks) for pid in descendants(engine_pid) if (stat := stat_of(pid)) is not None]
-    return end_processes([one for one in found if _is_runner(one[0])], bound_s=bound_s).killed
+    return end_processes([one for one in found if _arguments(one[0]) is not None], bound_s=bound_s).killed
 
 
 def descendants(pid: int) -> list[int]:
@@ -47,14 +45,8 @@ def runner_blobs(engine_pid: int) -> Mapping[int, str]:
     A runner of a split model names another file and is not among them. Blocks while `/proc` does, for the argv is
     read through a lock that a driver may hold: call it in a thread.
     """
-    found = {}
-    for pid in descendants(engine_pid):
-        argv = _argv(pid)
-        if b"--model" in argv[:-1]:
-            blob = _BLOB.fullmatch(argv[argv.index(b"--model") + 1])
-            if blob:
-                found[pid] = f"sha256:{blob[1].decode()}"
-    return found
+    told = ((pid, _arguments(pid)) for pid in descendants(engine_pid))
+    return {pid: arguments.blob for pid, arguments in told if arguments and arguments.blob}
 
 
 def living_names(pid: int) -> dict[int, str]:
@@ -64,24 +56,14 @@ def living_names(pid: int) -> dict[int, str]:
 
 
 def _children(pid: int) -> list[int]:
-    found: list[int] = []
     try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
-                found += map(int, file.read().split())
-    except OSError:  # gone meanwhile
-        return found
-    return found
-
-
-def _is_runner(pid: int) -> bool:
-    return b"--model" in _argv(pid)
-
-
-def _argv(pid: int) -> list[bytes]:
-    """Its arguments; none of a process that is gone, or that has begun to exit and only waits to be reaped."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read().split(b"\0")
-    except OSError:
+        return children_of(pid)
+    except OSError:  # no descriptor is left
         return []
+
+
+def _arguments(pid: int) -> RunnerArguments | None:
+    try:
+        return runner_arguments(argv_of(pid))
+    except OSError:  # no descriptor is left
+        return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.gpu.nvml_codes import GRAVE_XIDS, XID_OFF_THE_BUS
-from arasul_supervisor.telemetry.gpu.words import state_sentence
+from arasul_supervisor.telemetry.gpu.words import stale_sentence, state_sentence, xid_sentence
 from arasul_supervisor.telemetry.gpu_view import rounded
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _judge_card(card: Card, now_mono: float) -> tuple[str, str] | None:
     if card.state not in ("ok", "gated"):
         return "warn", sentence
     if card.is_stale:
-        return "unknown", f"The last figures of GPU {card.index} are {card.age_s or 0:.0f} s old."
+        return "unknown", stale_sentence(card.index, card.age_s)
     xid, seen_mono = card.last_xid or (0, 0.0)
     if xid in GRAVE_XIDS and now_mono - seen_mono <= XID_COUNTS_S:
         return _judge_xid(card.index, xid)
@@ -119,7 +119,7 @@ def _judge_card(card: Card, now_mono: float) -> tuple[str, str] | None:
 
 def _judge_xid(index: int, xid: int) -> tuple[str, str]:
     """Off the bus is for good; of the others it is not known here whether the card got over them."""
-    told = f"The driver reported Xid {xid} of GPU {index}: {GRAVE_XIDS[xid]}."
+    told = xid_sentence(index, xid)
     if xid == XID_OFF_THE_BUS:
         return (
             "fail",

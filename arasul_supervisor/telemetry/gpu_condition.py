@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.telemetry.gpu.nvml_codes import GRAVE_XIDS, XID_OFF_THE_BUS
-from arasul_supervisor.telemetry.gpu.words import state_sentence
+from arasul_supervisor.telemetry.gpu.nvml_codes import XID_OFF_THE_BUS
+from arasul_supervisor.telemetry.gpu.words import stale_sentence, state_sentence, xid_sentence
 from arasul_supervisor.telemetry.gpu_check import XID_COUNTS_S
 from arasul_supervisor.telemetry.gpu_view import flat_figures, gpu_entries, own_entries
 
@@ -115,11 +115,9 @@ def _sentence(
         told = sorted((source.report for source in sources), key=lambda report: report.has_answered)
         return told[0].sentence if told else "Nothing tells of a GPU."
     if card.is_stale:
-        return f"The last figures of GPU {card.index} are {card.age_s or 0:.0f} s old."
+        return stale_sentence(card.index, card.age_s)
     if card.is_well and not is_workable(card, view.now_mono):
-        return (
-            f"The driver reported Xid {XID_OFF_THE_BUS} of GPU {card.index}: {GRAVE_XIDS[XID_OFF_THE_BUS]}."
-        )
+        return xid_sentence(card.index, XID_OFF_THE_BUS)
     return state_sentence(card.index, card.name, card.state, is_unlisted=card.is_unlisted)
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.model_store.listing import read_manifest, walk_manifests
-from arasul_supervisor.model_store.manifests import MODEL_LAYER, parse_manifest
+from arasul_supervisor.model_store.listing import read_weights_of, walk_manifests
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -40,16 +39,7 @@ def read_model_names(store: Path, blobs: Collection[str], *, mono: float) -> Mod
     """One look at all manifests. What is broken or not ours to read is left out. Blocks while the store does."""
     names: dict[str, set[str]] = {}
     for file in walk_manifests(store).files:
-        for blob in _model_blobs(file.path):
+        for blob in read_weights_of(file.path) or ():
             names.setdefault(blob, set()).add(file.name)
     by_blob = {blob: tuple(sorted(found)) for blob, found in names.items()}
     return ModelNames(by_blob, frozenset(blobs), mono)
-
-
-def _model_blobs(manifest_file: Path) -> Collection[str]:
-    """Digests of the model layers; more than one of a split model, none of a manifest that is broken."""
-    try:
-        manifest = parse_manifest(read_manifest(manifest_file))
-    except (OSError, ValueError):
-        return ()
-    return [layer.digest for layer in manifest.layers if layer.kind == MODEL_LAYER]

@@ -14,6 +14,8 @@ from tests.api.stubs import api_under_test
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.api.raw import RawAnswer
+    from tests.api.stubs import ApiUnderTest
     from tests.engine.fake import FakeEngine
 
 NO_ENGINE = 1
@@ -113,15 +115,20 @@ async def test_the_load_of_a_reset_is_known_while_it_lasts(engine_port: int, fak
         assert api.healing.own_loads.current is None
 
 
+async def ended_reset(api: ApiUnderTest) -> RawAnswer:
+    """The answer to a session reset whose load was ended under way."""
+    reset = asyncio.create_task(ask(api.port, "POST", "/api/session/reset", b'{"model":"tiny"}'))
+    await eventually(lambda: api.healing.own_loads.current is not None)
+    api.healing.own_loads.end_all("its load did not move")
+    return await reset
+
+
 async def test_a_reset_whose_load_was_ended_says_why_and_where_more_is_said(
     engine_port: int, fake_engine: FakeEngine
 ) -> None:
     await control(fake_engine, "delay,path=/api/generate,s=30")
     async with api_under_test(engine_port) as api:
-        reset = asyncio.create_task(ask(api.port, "POST", "/api/session/reset", b'{"model":"tiny"}'))
-        await eventually(lambda: api.healing.own_loads.current is not None)
-        api.healing.own_loads.end_all("its load did not move")
-        answer = await reset
+        answer = await ended_reset(api)
 
         assert (answer.status, answer.json()["code"]) == (504, "engine_silent")
         assert answer.json()["error"] == (
@@ -134,10 +141,7 @@ async def test_after_such_an_end_another_reset_can_be_asked_for(
 ) -> None:
     await control(fake_engine, "delay,path=/api/generate,s=30")
     async with api_under_test(engine_port) as api:
-        reset = asyncio.create_task(ask(api.port, "POST", "/api/session/reset", b'{"model":"tiny"}'))
-        await eventually(lambda: api.healing.own_loads.current is not None)
-        api.healing.own_loads.end_all("its load did not move")
-        await reset
+        await ended_reset(api)
         await control(fake_engine, "")
         again = await ask(api.port, "POST", "/api/session/reset", b'{"model":"tiny"}')
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.engine.healing_ground import start_fake, start_real
 from tests.engine.healing_rows import REAL
 from tests.engine.processes import wait_until
@@ -68,6 +70,21 @@ def prepare(
     well = f"runners,family={family}{row.runners};tokens,s=0.02"
     modes = f"{well};{row.modes}" + (f"|{well}" if row.is_well_anew else "")
     return start_fake(daemons, fake, folder, model_files, modes, env=row.env)
+
+
+@pytest.fixture
+def ground(
+    row: Row,
+    daemon: DaemonFactory,
+    fake_engine: FakeEngine,
+    engine_binary: Path,
+    tmp_path: Path,
+    model_files: ModelFiles,
+) -> HealingGround:
+    """What `prepare` makes of the row that the test is called with."""
+    return prepare(
+        row, daemon, engine=engine_binary, fake=fake_engine, folder=tmp_path, model_files=model_files
+    )
 
 
 def play(row: Row, ground: HealingGround) -> Seen:

@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engine.healing_play import play, prepare, problems
+from tests.engine.healing_play import ground as ground
+from tests.engine.healing_play import play, problems
 from tests.engine.healing_rows import REAL, ROWS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.engine.daemon import DaemonFactory
-    from tests.engine.fake import FakeEngine
+    from tests.engine.healing_ground import HealingGround
     from tests.engine.healing_rows import Row
-    from tests.engine.store import ModelFiles
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -29,18 +26,7 @@ CHOSEN = [
 
 
 @pytest.mark.parametrize("row", CHOSEN)
-def test_the_gentlest_cure_that_works_is_found_in_time(
-    row: Row,
-    daemon: DaemonFactory,
-    fake_engine: FakeEngine,
-    engine_binary: Path,
-    tmp_path: Path,
-    model_files: ModelFiles,
-) -> None:
-    ground = prepare(
-        row, daemon, engine=engine_binary, fake=fake_engine, folder=tmp_path, model_files=model_files
-    )
-
+def test_the_gentlest_cure_that_works_is_found_in_time(row: Row, ground: HealingGround) -> None:
     seen = play(row, ground)
 
     assert problems(row, seen) == []

@@ -184,8 +184,8 @@ def test_a_dead_runner_that_nobody_has_reaped_is_left_out() -> None:
 
 
 def test_the_arguments_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Counted(process_reading._argv)
-    monkeypatch.setattr(process_reading, "_argv", read)
+    read = Counted(process_reading.argv_of)
+    monkeypatch.setattr(process_reading, "argv_of", read)
     with process(SLEEP, *RUNNER) as child:
         reader = RunnerReader()
         looks = [reader.read(os.getpid(), MARKER) for _ in range(3)]
@@ -240,7 +240,7 @@ def test_a_runner_that_the_list_of_children_leaves_out_is_no_orphan(monkeypatch:
     with process(SLEEP, *RUNNER) as child:
         reader = RunnerReader()
         reader.read(os.getpid(), MARKER)
-        monkeypatch.setattr(process_reading, "_children_of", lambda _pid: [])
+        monkeypatch.setattr(process_reading, "children_of", lambda _pid: [])
         assert pids(reader.read(os.getpid(), MARKER)) == [(child.pid, False)]
 
 

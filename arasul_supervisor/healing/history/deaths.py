@@ -59,8 +59,13 @@ class DeathWatch:
         look = history.look
         if look is None or look.engine is None:
             return self
-        is_new = history.generation != self.generation
-        counts = {} if is_new else self.counts
+        if history.generation != self.generation:
+            return DeathWatch(deaths=self.deaths, generation=history.generation)._after(
+                history, look, ended_by_us
+            )
+        return self._after(history, look, ended_by_us)
+
+    def _after(self, history: History, look: Look, ended_by_us: frozenset[object]) -> DeathWatch:
         told = [
             Death(
                 blob,
@@ -69,18 +74,14 @@ class DeathWatch:
                 f"Ollama's log told that a runner of {_name(history, blob)} ended by itself.",
             )
             for blob, count in look.log.deaths.items()
-            if count - (blob in self.at_rest) > counts.get(blob, 0)
+            if count - (blob in self.at_rest) > self.counts.get(blob, 0)
         ]
         total, last_mono = look.log.outcomes.get("runner_died", (0, 0.0))
-        nameless = self._nameless(look, total, counts, is_new) if look.now_mono - last_mono <= TOLD_S else 0
+        nameless = self._nameless(look, total) if look.now_mono - last_mono <= TOLD_S else 0
         replaced = (gone for gone in history.departed if self._is_replaced(gone, history, ended_by_us))
-        busy = [] if is_new else list(replaced)[:nameless]
+        busy = list(replaced)[:nameless]
         told += [_death(gone, history, look.now_mono, _in_request(gone, history)) for gone in busy]
-        found = (
-            []
-            if is_new
-            else [gone for gone in history.departed if self._is_death(gone, history, ended_by_us)]
-        )
+        found = [gone for gone in history.departed if self._is_death(gone, history, ended_by_us)]
         kept = [death for death in self.deaths if look.now_mono - death.seen_mono <= WITHIN_S]
         recent = {death.blob for death in (*kept, *told) if look.now_mono - death.seen_mono <= TOLD_S}
         silent = [
@@ -88,17 +89,16 @@ class DeathWatch:
             for gone in found
             if gone.runner.look.blob not in recent
         ]
-        heard = {blob for blob, count in look.log.deaths.items() if count > counts.get(blob, 0)}
+        heard = {blob for blob, count in look.log.deaths.items() if count > self.counts.get(blob, 0)}
         known = self.known & {gone.runner.look.identity for gone in history.departed}
         return replace(
             self,
             counts=dict(look.log.deaths),
-            at_rest=(self.at_rest if not is_new else frozenset()) - heard | {death.blob for death in silent},
+            at_rest=self.at_rest - heard | {death.blob for death in silent},
             deaths=(*kept, *told, *silent),
             known=known | {gone.runner.look.identity for gone in (*found, *busy)},
             total=total,
             nameless=nameless - len(busy),
-            generation=history.generation,
         )
 
     def verdicts(self, history: History) -> tuple[Verdict, ...]:
@@ -125,29 +125,30 @@ class DeathWatch:
             ),
         )
 
-    def _nameless(self, look: Look, total: int, counts: Mapping[str, int], is_new: bool) -> int:
+    def _nameless(self, look: Look, total: int) -> int:
         """How many deaths the log has told of, in a line without a model, that no runner was found for yet."""
-        named = sum(look.log.deaths.values()) - sum(counts.values())
-        before, waiting = (0, 0) if is_new else (self.total, self.nameless)
-        return waiting + max(0, total - before - named)
+        named = sum(look.log.deaths.values()) - sum(self.counts.values())
+        return self.nameless + max(0, total - self.total - named)
+
+    def _is_unexplained(self, gone: Departed, ended_by_us: frozenset[object]) -> bool:
+        """Whether it ended after its load, nobody here ended it, and no death was told of it yet."""
+        identity = gone.runner.look.identity
+        return not gone.runner.is_loading and identity not in ended_by_us and identity not in self.known
 
     def _is_replaced(self, gone: Departed, history: History, ended_by_us: frozenset[object]) -> bool:
         """Whether another runner holds its weights already, as after a death that the log tells of without a name."""
         identity, blob = gone.runner.look.identity, gone.runner.look.blob
-        if gone.runner.is_loading or identity in ended_by_us or identity in self.known:
-            return False
-        return any(
+        return self._is_unexplained(gone, ended_by_us) and any(
             one.look.blob == blob and one.look.identity[1] > identity[1] for one in history.runners.values()
         )
 
     def _is_death(self, gone: Departed, history: History, ended_by_us: frozenset[object]) -> bool:
         """Whether Ollama still lists, in an answer from afterwards, what no runner holds any more."""
-        runner, models = gone.runner, history.models
+        blob, models = gone.runner.look.blob, history.models
         asked_mono = history.look.models.taken_mono if history.look else None
         if models is None or asked_mono is None or asked_mono <= gone.missed_mono + _SETTLED_S:
             return False
-        identity, blob = runner.look.identity, runner.look.blob
-        if runner.is_loading or identity in ended_by_us or identity in self.known:
+        if not self._is_unexplained(gone, ended_by_us):
             return False
         if any(
             one.runner.look.blob == blob and one.missed_mono > gone.missed_mono for one in history.departed

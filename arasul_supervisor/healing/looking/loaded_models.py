@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.errors import ArasulError
 from arasul_supervisor.healing.looking.witnesses import ModelsLook, Witness, told
-from arasul_supervisor.model_store.listing import read_manifest, walk_manifests
-from arasul_supervisor.model_store.manifests import MODEL_LAYER, parse_manifest
+from arasul_supervisor.model_store.listing import read_weights_of, walk_manifests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,18 +106,9 @@ class LoadedModels:
 def read_weights(store: Path) -> Weights:
     """The weights of each model; one whose manifest is broken has none. Blocks."""
     walk = walk_manifests(store)
-    found = {file.name: _weights(file.path) for file in walk.files}
+    found = {file.name: read_weights_of(file.path) for file in walk.files}
     is_whole = walk.is_whole and None not in found.values()
     return Weights({name: weights or frozenset() for name, weights in found.items()}, is_whole)
-
-
-def _weights(manifest: Path) -> frozenset[str] | None:
-    """None where the manifest cannot be read."""
-    try:
-        layers = parse_manifest(read_manifest(manifest)).layers
-    except (OSError, ValueError):
-        return None
-    return frozenset(layer.digest for layer in layers if layer.kind == MODEL_LAYER)
 
 
 def _every_s(history: History, models: ModelsLook | None, *, is_fitting: bool) -> float:

@@ -22,13 +22,7 @@ from arasul_supervisor.healing.looking.witnesses import (
 )
 from arasul_supervisor.offload import Offload
 from arasul_supervisor.ollama.generation import has_llama_servers
-from arasul_supervisor.supervision.ports import (
-    Connections,
-    connections_to,
-    holds_socket,
-    listening_inodes,
-    unread_at,
-)
+from arasul_supervisor.supervision.ports import Connections, connections_to, listener_among, unread_at
 from arasul_supervisor.supervision.process_reading import look_at_process
 from arasul_supervisor.supervision.runners import descendants
 from arasul_supervisor.supervision.snapshot import State
@@ -213,9 +207,7 @@ class Observer:
 
 def _server_pid(engine_pid: int, port: int) -> int:
     """The process that serves: below a wrapper script it is not the one that we have spawned."""
-    inodes = listening_inodes(port)
-    family = (engine_pid, *descendants(engine_pid))
-    return next((pid for pid in family if holds_socket(pid, inodes)), engine_pid)
+    return listener_among((engine_pid, *descendants(engine_pid)), port) or engine_pid
 
 
 def _unasked(runner: RunnerProcess, peers: Mapping[int, Connections] | None) -> RunnerLook:

@@ -185,8 +185,7 @@ class CaseBook:
             return self._with(rests), [_given_up(case, choice.why_not, history, now_mono)]
         left = left[left.index(choice.cure) + 1 :]
         takes_s = TAKES_S.get(choice.cure, self.restart_s)
-        failed = () if case.cure is Cure.NONE else (f"{case.cure.value} did not help in time",)
-        ordered = Ordered(verdict, choice.cure, "; ".join((*failed, *choice.why_not)))
+        ordered = Ordered(verdict, choice.cure, "; ".join(_tried(case, choice.why_not)))
         treated = replace(
             case,
             left=left,
@@ -222,8 +221,7 @@ def _over(case: Case, proof: str, history: History, now_mono: float) -> Closed:
 
 
 def _given_up(case: Case, why_not: Sequence[str], history: History, now_mono: float) -> Closed:
-    failed = () if case.cure is Cure.NONE else (f"{case.cure.value} did not help in time",)
-    tried = "; ".join((*failed, *why_not)) or "no cure is left"
+    tried = "; ".join(_tried(case, why_not)) or "no cure is left"
     advice = _advice(case, history)
     return Closed(
         case.verdict,
@@ -231,6 +229,11 @@ def _given_up(case: Case, why_not: Sequence[str], history: History, now_mono: fl
         f"{tried[0].upper()}{tried[1:].rstrip('.')}. {advice}",
         now_mono - case.verdict.since_mono,
     )
+
+
+def _tried(case: Case, why_not: Sequence[str]) -> Sequence[str]:
+    """The cure that did not help, if there was one, and why others were not used."""
+    return why_not if case.cure is Cure.NONE else (f"{case.cure.value} did not help in time", *why_not)
 
 
 def _advice(case: Case, history: History) -> str:

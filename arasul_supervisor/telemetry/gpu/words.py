@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.files import read_text
+from arasul_supervisor.telemetry.gpu.nvml_codes import GRAVE_XIDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +51,16 @@ def state_sentence(index: int, name: str | None, state: str, *, is_unlisted: boo
     if state == "ok":
         return f"{what} answers."
     return f"{what} is in state {state}. {_REMEDY.get(state, '')}".rstrip()
+
+
+def stale_sentence(index: int, age_s: float | None) -> str:
+    """What is known of one GPU is old."""
+    return f"The last figures of GPU {index} are {age_s or 0:.0f} s old."
+
+
+def xid_sentence(index: int, xid: int) -> str:
+    """What the driver reported, where it is one of the grave ones."""
+    return f"The driver reported Xid {xid} of GPU {index}: {GRAVE_XIDS[xid]}."
 
 
 def silent_sentence(seen: str, pid: int, *, asked: str) -> str:
