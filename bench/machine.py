@@ -9,6 +9,10 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 REPOSITORY = Path(__file__).parents[1]
 MODEL_NAME = "model name"
@@ -25,8 +29,17 @@ def machine_facts() -> dict[str, object]:
         "python": platform.python_version(),
         "commit": _commit(),
         "at": datetime.now(tz=timezone.utc).isoformat(timespec="seconds"),
-        "load_1min": os.getloadavg()[0],
+        "load_1min": round(os.getloadavg()[0], 2),
     }
+
+
+def machine_line(facts: Mapping[str, object]) -> str:
+    """The same in one line."""
+    return (
+        f"{facts['at']}, commit {facts['commit']}: {facts['cores']} cores of {facts['processor']}, "
+        f"{facts['architecture']}, Linux {facts['kernel']}, Python {facts['python']}, "
+        f"load {facts['load_1min']} before"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 
 from arasul_supervisor.logs.meaning.reading import Reading
 from bench.figures import Figure, Goal, Outcome, percentile, table
-from bench.rule_lines import RULE_LINES, sowing_text, sown_outcomes
+from bench.logs.rule_lines import RULE_LINES, sowing_text, sown_outcomes
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from arasul_supervisor.logs.meaning.prefilter import candidate_lines
 
-SESSION = Path(__file__).parents[2] / "bench" / "engine_session.log"
+SESSION = Path(__file__).parents[2] / "bench" / "logs" / "engine_session.log"
 
 
 def test_of_a_recorded_load_with_its_answers_only_the_load_is_looked_at() -> None:

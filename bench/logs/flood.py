@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.figures import Figure, Goal, Outcome, percentile
+from bench.logs.rule_lines import MARK, RULE_LINES, SOWN, sowing_text, sown_outcomes
 from bench.machine import REPOSITORY
-from bench.rule_lines import MARK, RULE_LINES, SOWN, sowing_text, sown_outcomes
 from bench.subject import MemoryWatch, health_probe, ready_daemon, wait_for
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ MIB: Final = 1 << 20
 OVER: Final = b"replay over\n"
 """The last line of a replay."""
 
-AT_LEAST_100: Final = Goal(">=", 100)
-FLAT: Final = Goal("<=", 10)
+AT_LEAST_100: Final = Goal(">=", 100, "flood")
+FLAT: Final = Goal("<=", 10, "flood")
 IN_50_MS: Final = Goal("<=", 50)
-NONE: Final = Goal("==", 0)
+NONE: Final = Goal("==", 0, "flood")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.figures import Figure, Goal, Outcome
-from bench.log_flood import OVER, SESSION, tail_of
-from bench.rule_lines import MARK, RULE_LINES, SOWN, sowing_text
+from bench.logs.flood import OVER, SESSION, tail_of
+from bench.logs.rule_lines import MARK, RULE_LINES, SOWN, sowing_text
 from bench.subject import ready_daemon, wait_for
 
 if TYPE_CHECKING:

@@ -111,7 +111,7 @@ def _sampler(name: str, period_s: float) -> Iterator[tuple[subprocess.Popen[str]
         stub = build_nvml_stub(Path(folder))
         library = answers(name)
         stub.answer(library or "init = !12\n")
-        command = [sys.executable, "-m", "bench.sampler_program", str(root), str(period_s)]
+        command = [sys.executable, "-m", "bench.telemetry.sampler_program", str(root), str(period_s)]
         with subprocess.Popen(
             command, env=stub.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:

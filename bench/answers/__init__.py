@@ -1,0 +1,1 @@
+"""Benches of the management port: answers, pass-through, pauses of the loop."""

@@ -1,0 +1,1 @@
+"""Benches of what grows: models, watchers, the log, the uptime."""

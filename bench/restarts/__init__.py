@@ -1,0 +1,1 @@
+"""Benches of owning a process: restarts, survivors, launches and what an idle supervisor costs."""
