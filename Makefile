@@ -17,7 +17,7 @@ TIERS := tests/unit tests/property tests/integration tests/api tests/real
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help install ollama run install-systemd uninstall-systemd test coverage system-tools test-system test-floor \
-	test-long healing-table soak lint bench clean
+	test-long healing-table soak lint bench bench-bars performance-doc clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,9 +85,17 @@ lint: install ## formatting, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: install ollama ## side by side with others, as JSON and a table
-	@test -d bench || { echo "make: there are no benchmarks yet (no folder bench/)." >&2; exit 1; }
+bench: install ollama ## all benches, side by side with others: tables, and JSON in bench/results/
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-%: install ollama
+	@$(BIN)/python -m bench $* $(ARGS)
+
+bench-bars: install ollama ## a quick part of them, in ratios, against the recorded bars
+	@$(BIN)/python -m bench.bars $(ARGS)
+
+performance-doc: install ## writes the newest figures of each bench into docs/performance.md
+	@$(BIN)/python -m bench.document
 
 clean: ## all that was made here; the engine's cache for all clones stays
 	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
