@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ _STANDARD: Final = (0, 1, 2)
 _DESCRIPTORS: Final = 65_536
 """Enough for any box; some containers allow a thousand million, which some programs walk through one by one."""
 
+_M_ARENA_MAX: Final = -8  # malloc.h of glibc
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _SUPERVISORD: Final = (b"supervisord", b"supervisord.py", b"supervisor.supervisord")
 
@@ -47,12 +49,32 @@ def open_missing_standard_descriptors() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
+def keep_descriptors_to_ourselves() -> None:
+    """Have every exec close what our own parent left open: Python's own are closed anyway."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in _STANDARD:
+            with suppress(OSError):  # that of the list itself
+                os.set_inheritable(int(name), False)
+
+
 def raise_descriptor_limit() -> None:
     """Take all descriptors that are allowed: the soft limit is often 1,024, as many as a busy dashboard opens."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def share_one_heap() -> None:
+    """Have all threads allocate from one heap of glibc's; call it before the first of them.
+
+    Each thread would have its own, and what one frees no other takes. Ten bad days of crashes, pulls and log lines
+    left 45.9 MiB resident, and 48.9 with a heap each (`make bench-growth_uptime`; glibc 2.36). To have large blocks
+    mapped one by one would save another 1.2 MiB, and cost a flood of log lines a fifth more processor time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # musl has one heap anyway
+        mallopt(_M_ARENA_MAX, 1)
 
 
 def end_with_supervisord(environ: Mapping[str, str]) -> None:

@@ -79,7 +79,7 @@ class Services:
         self._runner_look = Offload("runner-look")
         self._store = StoreReader(plan.model_store)
         self._client = OllamaClient(settings.engine_url, clock)
-        self._registry = Registry(clock)
+        self._registry = Registry(clock, log, own=reaper.own, disown=reaper.disown)
         self._catalogue = Catalogue(self._client, clock, store=self._store)
         self._residency = Residency(
             self._client,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -139,6 +138,8 @@ def _check_kind(kind: str) -> None:
     """An empty page for a mistyped word would read like good news."""
     if kind in KINDS:
         return
+    import difflib  # only here: the idle daemon does without
+
     nearest = difflib.get_close_matches(kind, KINDS, n=1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"it is one of {', '.join(KINDS)}."
     raise BadInput(f"'kind' in the query is not known: {hint}", fields={"field": "kind"})

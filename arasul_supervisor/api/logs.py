@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -123,6 +122,8 @@ def _check_outcome(outcome: str) -> None:
     """An empty page for a mistyped word would read like good news."""
     if outcome in OUTCOMES:
         return
+    import difflib  # only here: the idle daemon does without
+
     nearest = difflib.get_close_matches(outcome, OUTCOMES, n=1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"it is one of {', '.join(OUTCOMES)}."
     raise BadInput(f"'outcome' in the query is not known: {hint}", fields={"field": "outcome"})

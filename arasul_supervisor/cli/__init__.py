@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     _never_fail_on_a_letter()
     try:
-        args = _parser(words).parse_args(words, argparse.Namespace(url=None, json=False))
+        args = _parsed(words)
     except SystemExit as end:  # argparse's way to end after --help and after wrong usage
         return end.code if isinstance(end.code, int) else USAGE
     try:
@@ -88,6 +88,12 @@ def _never_fail_on_a_letter() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _parsed(words: list[str]) -> argparse.Namespace:
+    if words == ["run"]:  # nothing to parse, and the daemon would keep 0.3 MiB of what a parser needs
+        return argparse.Namespace(command="run")
+    return _parser(words).parse_args(words, argparse.Namespace(url=None, json=False))
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

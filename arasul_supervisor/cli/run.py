@@ -26,8 +26,15 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs until a signal or the restart policy ends it."""
-    from arasul_supervisor.process_ground import EarlySignals, open_missing_standard_descriptors
+    from arasul_supervisor.held_back import hold_back
+    from arasul_supervisor.process_ground import (
+        EarlySignals,
+        open_missing_standard_descriptors,
+        share_one_heap,
+    )
 
+    hold_back()
+    share_one_heap()
     open_missing_standard_descriptors()
     faulthandler.enable(2)  # so that a watchdog's SIGABRT shows where the loop was stuck
     early = EarlySignals()

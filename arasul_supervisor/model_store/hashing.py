@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from arasul_supervisor.held_back import fast_sha256
 from arasul_supervisor.model_store.parts import blob_file
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def hash_blob(
 
     :raises OSError: it is not there, or cannot be read
     """
-    content = hashlib.sha256()
+    content = fast_sha256()
     chunk = memoryview(bytearray(CHUNK_BYTES))
     place = 0
     with open(blob_file(store, digest), "rb", buffering=0) as blob:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.ollama.names import canonical
@@ -81,4 +80,6 @@ def _short(full: str) -> str:
 
 
 def _ratio(one: str, other: str) -> float:
+    from difflib import SequenceMatcher  # only here: the idle daemon does without
+
     return SequenceMatcher(None, one, other, autojunk=False).ratio()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -65,7 +64,7 @@ def marker_of_this_life(folder: Path) -> str:
 
     :raises CannotRunHere: the folder cannot be written
     """
-    return f"{_installation(folder)}:{secrets.token_hex(8)}"
+    return f"{_installation(folder)}:{os.urandom(8).hex()}"
 
 
 def installation_prefix(marker: str) -> str:
@@ -81,7 +80,7 @@ def _installation(folder: Path) -> str:
         known = ""
     if len(known) == 32 and known.isalnum():
         return known
-    fresh = secrets.token_hex(16)
+    fresh = os.urandom(16).hex()
     try:
         write_whole(path, f"{fresh}\n".encode())
     except OSError as error:

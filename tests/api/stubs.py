@@ -26,7 +26,6 @@ from arasul_supervisor.ollama.checks.repairing import Repairing
 from arasul_supervisor.ollama.client import OllamaClient
 from arasul_supervisor.ollama.pulls.jobs import PullJobs
 from arasul_supervisor.ollama.pulls.journal import PullJournal
-from arasul_supervisor.ollama.pulls.registry import Registry
 from arasul_supervisor.ollama.residency import Residency
 from arasul_supervisor.settings import load_settings
 from arasul_supervisor.supervision.runners import runner_blobs
@@ -34,6 +33,7 @@ from arasul_supervisor.supervision.snapshot import Snapshot, State, Wanted
 from arasul_supervisor.telemetry.gpu_check import GpuCheck
 from arasul_supervisor.telemetry.history import History
 from tests.api.raw import eventually
+from tests.engine.registry_looks import looks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -237,7 +237,7 @@ async def api_under_test(
     settings = await asyncio.to_thread(load_settings, environ)  # it looks at files
     clock, engine, engine_log, log = SystemClock(), StubEngine(snapshot), StubEngineLog(), StubLog()
     client = OllamaClient(settings.engine_url, clock)
-    reader, registry, aliases = StoreReader(store), Registry(clock), Aliases({})
+    reader, registry, aliases = StoreReader(store), looks(log), Aliases({})
     catalogue = Catalogue(client, clock, store=reader)
     residency = Residency(
         client,

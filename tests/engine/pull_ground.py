@@ -15,11 +15,12 @@ from arasul_supervisor.ollama.catalogue import Catalogue
 from arasul_supervisor.ollama.client import OllamaClient
 from arasul_supervisor.ollama.pulls.jobs import PullJobs
 from arasul_supervisor.ollama.pulls.journal import PullJournal
-from arasul_supervisor.ollama.pulls.registry import LOOK_S, Registry
+from arasul_supervisor.ollama.pulls.registry import LOOK_S
 from arasul_supervisor.ollama.pulls.retry import RetryPolicy
 from arasul_supervisor.ollama.pulls.stall import PullLimits
 from arasul_supervisor.supervision.open_files import open_files
 from tests.api.stubs import StubLog
+from tests.engine.registry_looks import looks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -62,7 +63,8 @@ async def pulls_of(
     def note_change() -> None:
         pulls.n_changes += 1
 
-    look, log = Registry(clock, timeout_s=look_s), StubLog()
+    log = StubLog()
+    look = looks(log, timeout_s=look_s)
     jobs = PullJobs(
         client,
         catalogue,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import subprocess
-import threading
+import sys
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ import pytest
 from aiohttp import web
 
 from arasul_supervisor import __version__
-from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.model_store.manifests import parse_manifest
 from arasul_supervisor.ollama.pulls.registry import (
     MAX_MANIFEST_BYTES,
@@ -24,10 +22,12 @@ from arasul_supervisor.ollama.pulls.registry import (
     Registry,
     RegistryAsksToWait,
 )
+from tests.api.stubs import StubLog
+from tests.engine.registry_looks import PROGRAM, looks
 from tests.engine.store import layers_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from tests.engine.registry import Registry as FakeRegistry
@@ -35,6 +35,16 @@ if TYPE_CHECKING:
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 MANIFEST = layers_of(b"a model").manifest
+LOOK_WITHOUT_TLS = """
+import sys
+from arasul_supervisor.held_back import hold_back
+hold_back()
+import asyncio
+from arasul_supervisor.clock import SystemClock
+from arasul_supervisor.ollama.pulls.registry import Registry
+look = Registry(SystemClock(), None, own=id, disown=id)
+print(asyncio.run(look.manifest(sys.argv[1], is_insecure=False)), sys.modules["ssl"])
+"""
 HEADERS = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 
 
@@ -89,14 +99,14 @@ def say(body: bytes) -> Handler:
 
 
 @asynccontextmanager
-async def looking(
-    *, timeout_s: float = 10.0, trusted: ssl.SSLContext | None = None
-) -> AsyncIterator[Registry]:
-    look = Registry(SystemClock(), timeout_s=timeout_s, trusted=trusted)
+async def looking(*, timeout_s: float = 10.0) -> AsyncIterator[Registry]:
+    log = StubLog()
+    look = looks(log, timeout_s=timeout_s)
     try:
         yield look
     finally:
         await look.close()
+    assert log.events == []  # no child failed
 
 
 @pytest.fixture(autouse=True)
@@ -107,10 +117,10 @@ def no_proxy_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A certificate for 127.0.0.1 that signs itself: as the server shows it, and as one who believes it."""
+    """A certificate for 127.0.0.1 that signs itself: as the server shows it, and where who believes it finds it."""
 
     server: ssl.SSLContext
-    believer: ssl.SSLContext
+    certificate: Path
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +148,14 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
     )
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificate, key)
-    return Identity(server, ssl.create_default_context(cafile=certificate))
+    return Identity(server, certificate)
+
+
+@pytest.fixture
+def believed(identity: Identity, monkeypatch: pytest.MonkeyPatch) -> Identity:
+    """One whom this box believes, as a company's own authority is made known to it, and to Go's programs."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(identity.certificate))
+    return identity
 
 
 async def test_what_the_registry_has_is_told(registry: FakeRegistry) -> None:
@@ -185,9 +202,19 @@ async def test_a_retry_after_with_another_status_is_not_heard(registry: FakeRegi
         assert await look.manifest(registry.name("tiny"), is_insecure=True) is None
 
 
-async def test_a_server_with_a_certificate_that_is_believed_is_asked(identity: Identity) -> None:
-    async with serving(say_manifest, identity.server) as server, looking(trusted=identity.believer) as look:
+async def test_a_server_with_a_certificate_that_is_believed_is_asked(believed: Identity) -> None:
+    async with serving(say_manifest, believed.server) as server, looking() as look:
         assert await look.manifest(server.name, is_insecure=False) == parse_manifest(MANIFEST)
+
+
+async def test_who_has_no_tls_of_his_own_is_told_too(believed: Identity) -> None:
+    async with serving(say_manifest, believed.server) as server:
+        command = [sys.executable, "-c", LOOK_WITHOUT_TLS, server.name]
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, check=True, timeout=15
+        )
+
+    assert done.stdout.strip() == f"{parse_manifest(MANIFEST)} None"
 
 
 async def test_a_server_with_a_certificate_that_nobody_signed_is_asked_nothing(identity: Identity) -> None:
@@ -204,20 +231,20 @@ async def test_a_server_of_plain_http_is_asked_nothing_unless_insecure() -> None
     assert (found, server.asked) == (None, [])
 
 
-async def test_a_redirect_from_https_to_https_is_followed(identity: Identity) -> None:
-    async with serving(say_manifest, identity.server) as target:
+async def test_a_redirect_from_https_to_https_is_followed(believed: Identity) -> None:
+    async with serving(say_manifest, believed.server) as target:
         elsewhere = redirect_to(f"https://127.0.0.1:{target.port}/elsewhere")
-        async with serving(elsewhere, identity.server) as server, looking(trusted=identity.believer) as look:
+        async with serving(elsewhere, believed.server) as server, looking() as look:
             found = await look.manifest(server.name, is_insecure=False)
 
     assert found == parse_manifest(MANIFEST)
     assert [request.path for request in target.asked] == ["/elsewhere"]
 
 
-async def test_a_redirect_from_https_to_plain_http_is_refused(identity: Identity) -> None:
+async def test_a_redirect_from_https_to_plain_http_is_refused(believed: Identity) -> None:
     async with serving(say_manifest) as target:
         elsewhere = redirect_to(f"http://127.0.0.1:{target.port}/elsewhere")
-        async with serving(elsewhere, identity.server) as server, looking(trusted=identity.believer) as look:
+        async with serving(elsewhere, believed.server) as server, looking() as look:
             found = await look.manifest(server.name, is_insecure=False)
 
     assert (found, target.asked) == (None, [])
@@ -307,13 +334,13 @@ async def test_an_answer_that_is_no_http_is_left_to_ollama(text: bytes) -> None:
 
 @pytest.mark.parametrize("text", [b"", HEADERS.encode()], ids=["nothing", "only headers"])
 async def test_a_server_that_falls_silent_is_left_after_the_bound(text: bytes) -> None:
-    async with talking(text, hangs=True) as name, looking(timeout_s=0.2) as look:
+    async with talking(text, hangs=True) as name, looking(timeout_s=2.0) as look:
         begun = time.monotonic()
         found = await look.manifest(name, is_insecure=True)
         took_s = time.monotonic() - begun
 
     assert found is None
-    assert 0.2 <= took_s < 2
+    assert 2.0 <= took_s < 4
 
 
 async def test_a_port_where_nothing_listens_is_left_to_ollama(free_port: int) -> None:
@@ -334,39 +361,35 @@ async def test_a_host_is_found_by_its_name(registry: FakeRegistry) -> None:
         assert await look.manifest(name, is_insecure=True) == parse_manifest(MANIFEST)
 
 
-async def test_a_host_that_no_name_server_knows_is_left_to_ollama(monkeypatch: pytest.MonkeyPatch) -> None:
-    def know_nothing(*args: object, **kwargs: object) -> object:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", know_nothing)
-    async with looking() as look:
-        assert await look.manifest("registry.test/library/tiny", is_insecure=True) is None
-
-
-@pytest.fixture
-def silent_name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    may_go_on = threading.Event()
-
-    def hang(*args: object, **kwargs: object) -> list[object]:
-        may_go_on.wait(20)
-        return []
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-    yield
-    may_go_on.set()
-
-
-async def test_a_name_server_that_is_silent_holds_neither_the_look_nor_the_end(
-    silent_name_server: None,
+@pytest.mark.parametrize(
+    "name_server",
+    [
+        pytest.param(
+            "raise socket.gaierror(socket.EAI_NONAME, 'Name or service not known')", id="knows nothing"
+        ),
+        pytest.param("time.sleep(60)", id="is silent"),
+    ],
+)
+async def test_a_name_server_that_does_not_help_holds_neither_the_look_nor_the_end(
+    name_server: str, tmp_path: Path
 ) -> None:
+    program = program_with(f"def getaddrinfo(*args, **kwargs): {name_server}", tmp_path)
     begun = time.monotonic()
-    async with looking(timeout_s=0.2) as look:
-        found = await look.manifest("registry.test/library/tiny", is_insecure=True)
-    await asyncio.get_running_loop().shutdown_default_executor()
+    look = looks(StubLog(), timeout_s=2.0, program=program)
+    found = await look.manifest("registry.test/library/tiny", is_insecure=True)
+    await look.close()
     took_s = time.monotonic() - begun
 
     assert found is None
-    assert took_s < 2
+    assert took_s < 4
+
+
+def program_with(getaddrinfo: str, folder: Path) -> Path:
+    """The child's program, with a name server of the test's own."""
+    program = folder / "program.py"
+    lines = ("import runpy, socket, time", getaddrinfo, "socket.getaddrinfo = getaddrinfo")
+    program.write_text("\n".join((*lines, f"runpy.run_path({str(PROGRAM)!r}, run_name='__main__')", "")))
+    return program
 
 
 async def test_the_proxy_of_the_environment_is_asked_with_its_password(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arasul_supervisor.telemetry.gpu.launch import Spawned
+from arasul_supervisor.line_child.spawn import Spawned
 from tests.engine.board_trees import answers
 from tests.engine.nvml_stub import build_nvml_stub
 from tests.engine.sick_gpu import CARD, NAME, box

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from arasul_supervisor.line_child.spawn import Spawned
 from arasul_supervisor.telemetry.gpu import bounded_child
-from arasul_supervisor.telemetry.gpu.launch import Spawned
 from arasul_supervisor.telemetry.gpu.launch_memory import GpuMemory, LaunchMemory, memory_at_launch
 from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook, Idle, idle_since
 from arasul_supervisor.telemetry.process_figures import ProcessFigures, TreeFigures

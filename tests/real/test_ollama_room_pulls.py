@@ -213,7 +213,7 @@ async def test_a_silent_registry_is_asked_again(bare_engine: BareEngine, registr
     registry.switches.silent_on = frozenset({"manifest"})
     registry.switches.faults_left = 2  # our own look at the manifest meets the first
     limits = PullLimits(retry=QUICK.retry, stall_s=0.5)
-    async with pulls_of(bare_engine, limits=limits, look_s=0.2) as pulls:
+    async with pulls_of(bare_engine, limits=limits, look_s=3.0) as pulls:
         job = pulls.jobs.begin(name, is_insecure=True)
         lines = await lines_of(pulls, job)
 

@@ -14,9 +14,9 @@ from arasul_supervisor.ollama.pulls.journal import PullJournal, PullRecord
 from arasul_supervisor.ollama.pulls.registry import MAX_MANIFEST_BYTES
 from arasul_supervisor.ollama.pulls.retry import RetryPolicy
 from arasul_supervisor.ollama.pulls.stall import PullLimits
+from tests.api.raw import eventually
 from tests.api.stubs import StubLog
 from tests.engine.pull_ground import BLOB, SLOWLY, empty_notes, first_bytes, pulls_of
-from tests.engine.registry import start_registry
 from tests.engine.store import Layers, blob_path, digest_of
 
 if TYPE_CHECKING:
@@ -102,10 +102,8 @@ async def test_a_pull_that_had_bytes_before_the_restart_waits_for_its_registry(
             if job.attempts > 6:
                 break
             await asyncio.sleep(0.05)
-        back = await asyncio.to_thread(start_registry, int(registry.address.rpartition(":")[2]))
-        back.models.update(registry.models)
+        await asyncio.to_thread(registry.come_back)
         view = await asyncio.wait_for(job.ended(), 20)
-        await asyncio.to_thread(back.stop)
 
     assert view.state is JobState.DONE
     assert view.attempts > 6
@@ -177,7 +175,7 @@ async def test_a_pull_that_waits_for_long_holds_up_no_other(
     registry.switches.manifest_status, registry.switches.retry_after = 429, "6"
     async with pulls_of(bare_engine, concurrency=1) as pulls:
         waiting = pulls.jobs.begin(away, is_insecure=True)
-        await asyncio.sleep(0.3)
+        await eventually(lambda: waiting.state is JobState.RETRYING)
         registry.switches.manifest_status = 200
         other = await asyncio.wait_for(pulls.jobs.begin(there, is_insecure=True).ended(), 5)
         meanwhile = waiting.state
@@ -193,17 +191,16 @@ async def test_of_two_pulls_of_one_blob_the_second_waits_and_its_cancel_harms_no
     registry.switches.silent_on = frozenset({"HEAD"})
     async with pulls_of(bare_engine) as pulls:
         first = pulls.jobs.begin(one, is_insecure=True)
-        await asyncio.sleep(0.5)
+        await eventually(lambda: registry.requests("HEAD") > 0)
         second = pulls.jobs.begin(two, is_insecure=True)
-        await asyncio.sleep(0.5)
+        await eventually(lambda: second.view().status == f"waiting for the pull of {one}")
         waiting = second.view()
         await pulls.jobs.cancel(second.id)
         await asyncio.sleep(0.3)
         installed = await pulls.client.tags(timeout_s=5)  # the engine lives
         attempts = first.attempts
 
-    assert (waiting.status, waiting.state) == (f"waiting for the pull of {one}", JobState.QUEUED)
-    assert waiting.completed == 0
+    assert (waiting.state, waiting.completed) == (JobState.QUEUED, 0)
     assert (len(installed), attempts) == (1, 1)
 
 

@@ -20,9 +20,9 @@ from arasul_supervisor.ollama.client import OllamaClient
 from arasul_supervisor.ollama.job_view import JobState
 from arasul_supervisor.ollama.pulls.jobs import PullJobs
 from arasul_supervisor.ollama.pulls.journal import PullJournal
-from arasul_supervisor.ollama.pulls.registry import Registry
 from arasul_supervisor.ollama.residency import Residency
 from arasul_supervisor.supervision.open_files import open_files
+from tests.engine.registry_looks import looks
 from tests.engine.store import blob_path, digest_of, install_model, manifest_path
 from tests.engine.tiny_gguf import OTHER
 
@@ -85,7 +85,7 @@ async def room_of(
     client, reader, registry = (
         OllamaClient(f"http://127.0.0.1:{engine.port}", clock),
         StoreReader(store),
-        Registry(clock),
+        looks(Silence()),
     )
     catalogue, known = Catalogue(client, clock), Aliases(aliases or {})
 

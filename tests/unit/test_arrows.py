@@ -19,11 +19,33 @@ PACKAGE = "arasul_supervisor"
 FOLDER = Path(__file__).parents[2] / PACKAGE
 
 GROUND = frozenset(
-    {"_compat", "clock", "errors", "bounded", "event_log", "offload", "settings", "whole_file"}
+    {
+        "_compat",
+        "bounded",
+        "clock",
+        "errors",
+        "event_log",
+        "held_back",
+        "line_child",
+        "offload",
+        "settings",
+        "whole_file",
+    }
 )
 STORE = frozenset({"model_store"})  # Ollama's folder of models: two of the four read it
 FOUR = frozenset({"logs", "ollama", "supervision", "telemetry"})
-COMPOSITION = frozenset({"app", "daemon", "launch_plan", "management_port", "process_ground", "services"})
+COMPOSITION = frozenset(
+    {
+        "app",
+        "daemon",
+        "engine_limits",
+        "first_start",
+        "launch_plan",
+        "management_port",
+        "process_ground",
+        "services",
+    }
+)
 MAY_KNOW = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(STORE, GROUND),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -111,7 +111,7 @@ class CheckJobs:
             known = self._active(kind, name)  # somebody else may have asked meanwhile
         if self._is_closing:
             raise _stopping()
-        return known or self._add(CheckJob(secrets.token_hex(6), kind, name, clock=self._clock))
+        return known or self._add(CheckJob(os.urandom(6).hex(), kind, name, clock=self._clock))
 
     def _active(self, kind: CheckKind, name: str | None) -> CheckJob | None:
         return next((job for job in self._jobs.values() if job.is_active and job.is_for(kind, name)), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -217,7 +217,7 @@ class PullJobs:
     def _order(self, name: str, *, is_insecure: bool) -> PullOrder:
         real = self._aliases.resolve(name)
         return PullOrder(
-            id=secrets.token_hex(6),
+            id=os.urandom(6).hex(),
             model=name,
             real=name if same_model(real, name) else real,
             is_insecure=is_insecure,

@@ -6,35 +6,36 @@ neither sent nor checked by anyone (facts/ollama.md §9), and a tag may move bet
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
+import os
+import sys
+from base64 import b64decode
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
+import msgspec
 from yarl import URL
 
-from arasul_supervisor import __version__
-from arasul_supervisor.bounded import within
 from arasul_supervisor.errors import RegistryError
+from arasul_supervisor.line_child.process import ChildEnded, ChildProcess, ChildSilent
 from arasul_supervisor.model_store.manifests import parse_manifest
 from arasul_supervisor.ollama.pull_errors import RegistryTrouble
-from arasul_supervisor.ollama.pulls.registry_route import Resolver, proxy_for
 from arasul_supervisor.settings.model_names import name_parts
 
 if TYPE_CHECKING:
-    import ssl
+    from collections.abc import Callable
 
     from arasul_supervisor.clock import Clock
+    from arasul_supervisor.event_log import EventLog
     from arasul_supervisor.model_store.manifests import Manifest
 
 LOOK_S: Final = 10.0
 MAX_MANIFEST_BYTES: Final = 8 * 1024 * 1024
 MAX_WAIT_S: Final = 600.0
 
-_MAX_REDIRECTS: Final = 5
-_ACCEPT: Final = "application/vnd.docker.distribution.manifest.v2+json"
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_PROGRAM: Final = Path(__file__).with_name("registry_child.py")
+_FOLDER_OF_PACKAGE: Final = str(Path(__file__).parents[3])
+_FAREWELL_S: Final = 0.2  # a healthy child is gone 2 ms after SIGKILL
 _ASKS_TO_WAIT: Final = frozenset({429, 503})
 
 
@@ -57,21 +58,29 @@ class NoManifest(RegistryError):
 
 
 class Registry:
-    """Looks into registries; each look on a connection of its own."""
+    """Looks into registries; each look in a child of its own (`registry_child.py`), which is killed when it is over."""
 
     def __init__(
-        self, clock: Clock, *, timeout_s: float = LOOK_S, trusted: ssl.SSLContext | None = None
+        self,
+        clock: Clock,
+        log: EventLog,
+        *,
+        own: Callable[[int], None],
+        disown: Callable[[int], None],
+        timeout_s: float = LOOK_S,
+        program: Path = _PROGRAM,
     ) -> None:
-        """Connect to nothing yet.
+        """Start nothing yet.
 
-        :param timeout_s: bound of a whole look, redirects and all
-        :param trusted: whom to believe; those whom the system believes by default
+        :param own: told a child's pid in the same synchronous stretch as its spawn
+        :param disown: told it when the child is reaped here, or left to whoever reaps orphans
+        :param timeout_s: bound of a whole look, the start of its child and redirects and all
+        :param program: what the child runs
         """
-        self._clock = clock
-        self._timeout_s = timeout_s
-        self._trusted = trusted
-        self._session: aiohttp.ClientSession | None = None
-        self._resolver = Resolver(timeout_s=timeout_s)
+        self._clock, self._log = clock, log
+        self._own, self._disown = own, disown
+        self._timeout_s, self._program = timeout_s, program
+        self._children: set[ChildProcess] = set()
 
     async def manifest(self, name: str, *, is_insecure: bool) -> Manifest | None:
         """What the registry has under this name; None when that cannot be learned: then Ollama decides.
@@ -83,47 +92,61 @@ class Registry:
         """
         try:
             url = manifest_url(name, is_insecure=is_insecure)
-            answer = await within(self._ask(url, is_insecure=is_insecure), self._timeout_s)
-            if answer.status == 200:
-                return parse_manifest(answer.body)
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError):
+            answer = await self._ask(url, is_insecure=is_insecure)
+            if answer.get("status") == 200:
+                return parse_manifest(b64decode(answer["body"]))
+        except ValueError:
             return None  # Ollama meets the same, and says it to whoever asked for the pull
-        wait_s = wait_asked(answer.retry_after, now_wall=self._clock.wall())
-        if answer.status in _ASKS_TO_WAIT and wait_s is not None:
-            raise RegistryAsksToWait(url.authority, answer.status, wait_s)
+        if "endless" in answer:
+            raise NoManifest(answer["endless"])
+        wait_s = wait_asked(answer.get("retry_after", ""), now_wall=self._clock.wall())
+        if answer.get("status") in _ASKS_TO_WAIT and wait_s is not None:
+            raise RegistryAsksToWait(url.authority, answer["status"], wait_s)
         return None
 
     async def close(self) -> None:
-        """Closes the connections that are open."""
-        if self._session is not None:
-            await self._session.close()
-        await self._resolver.close()
+        """Ends the looks that are under way."""
+        for child in tuple(self._children):
+            await child.end(timeout_s=_FAREWELL_S)
+            child.let_go()
 
-    async def _ask(self, url: URL, *, is_insecure: bool) -> _Answer:
-        for _ in range(1 + _MAX_REDIRECTS):
-            answer = await self._get(url)
-            if answer.status not in _REDIRECTS or not answer.location:
-                return answer
-            url = url.join(URL(answer.location))
-            if url.scheme != "https" and not is_insecure:
-                raise ValueError("redirected to plain http")
-        raise ValueError("redirected without end")
+    async def _ask(self, url: URL, *, is_insecure: bool) -> dict[str, Any]:  # Any: JSON of our own child
+        """What the child says, see `registry_look.look`; empty when it says nothing."""
+        request = {"url": str(url), "is_insecure": is_insecure, "max_bytes": MAX_MANIFEST_BYTES}
+        try:
+            child = self._spawn()
+        except OSError as error:
+            self._log.warning("registry_look_failed", error=str(error))
+            return {}
+        child.ask(msgspec.json.encode(request))  # not in its arguments, which everybody may read
+        try:
+            answer = await child.line(timeout_s=self._timeout_s)
+        except ChildSilent:
+            return {}
+        except ChildEnded as error:
+            self._log.warning("registry_look_failed", error=str(error))
+            return {}
+        finally:
+            child.kill()
+        if "failed" in answer:
+            self._log.warning("registry_look_failed", error=answer["failed"])
+        return answer
 
-    async def _get(self, url: URL) -> _Answer:
-        if self._session is None:
-            self._session = _new_session(self._resolver, self._trusted)
-        async with self._session.get(url, proxy=proxy_for(url), allow_redirects=False) as response:
-            body = await _read(response) if response.status == 200 else b""
-            headers = response.headers
-            return _Answer(response.status, body, headers.get("Location", ""), headers.get("Retry-After", ""))
+    def _spawn(self) -> ChildProcess:
+        """A child that waits for its request.
 
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    body: bytes
-    location: str
-    retry_after: str
+        :raises OSError: no process or descriptor left
+        """
+        child = ChildProcess(
+            (sys.executable, "-I", str(self._program), str(os.getpid()), *sys.path, _FOLDER_OF_PACKAGE),
+            source="registry",
+            own=self._own,
+            disown=self._disown,
+            max_line_bytes=2 * MAX_MANIFEST_BYTES,  # in base64 it is a third longer
+        )
+        self._children.add(child)
+        child.ended.add_done_callback(lambda _ended: self._children.discard(child))
+        return child
 
 
 def manifest_url(name: str, *, is_insecure: bool) -> URL:
@@ -150,35 +173,3 @@ def wait_asked(retry_after: str, *, now_wall: float) -> float | None:
         except (ValueError, OverflowError):
             return None
     return min(MAX_WAIT_S, max(0.0, wait_s))
-
-
-def _new_session(resolver: Resolver, trusted: ssl.SSLContext | None) -> aiohttp.ClientSession:
-    """A session without cookies, and without aiohttp's own limits: the whole look has one."""
-    connector = aiohttp.TCPConnector(
-        limit=0,
-        force_close=True,
-        use_dns_cache=False,
-        resolver=resolver,
-        ssl=True if trusted is None else trusted,
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={
-            "Accept": _ACCEPT,
-            "Accept-Encoding": "identity",
-            "User-Agent": f"arasul-supervisor/{__version__}",
-        },
-        auto_decompress=False,
-        trust_env=False,
-    )
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MAX_MANIFEST_BYTES:
-            raise NoManifest(response.url.authority)
-    return bytes(body)

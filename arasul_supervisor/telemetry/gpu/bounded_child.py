@@ -11,12 +11,12 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from arasul_supervisor.telemetry.gpu.launch import reap, spawn_child
+from arasul_supervisor.line_child.spawn import reap, spawn_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from arasul_supervisor.telemetry.gpu.launch import Spawned
+    from arasul_supervisor.line_child.spawn import Spawned
 
 FAREWELL_S: Final = 0.2  # a healthy child is gone 2 ms after SIGKILL
 _ASKED_AGAIN_S: Final = 0.1

@@ -18,7 +18,7 @@ def main() -> int:
     """Speak with the source until stdin ends."""
     source, parent_pid, folder, *arguments = sys.argv[1:]
     sys.path.append(folder)
-    ground: Any = import_module("arasul_supervisor.telemetry.gpu.child_ground")  # Any: by name, as below
+    ground: Any = import_module("arasul_supervisor.line_child.ground")  # Any: by name, as below
     ground.stand_alone(int(parent_pid))
     collector: Any = import_module(f"arasul_supervisor.telemetry.gpu.collect_{source}")
     connection = collector.connect(arguments)

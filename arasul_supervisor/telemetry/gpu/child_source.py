@@ -18,9 +18,9 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from arasul_supervisor.line_child.process import ChildEnded, ChildProcess, ChildSilent
 from arasul_supervisor.offload import Offload
 from arasul_supervisor.telemetry.gpu.carry_over import carry_over
-from arasul_supervisor.telemetry.gpu.child_process import ChildEnded, ChildProcess, ChildSilent
 from arasul_supervisor.telemetry.gpu.gpu_changes import GpuChanges
 from arasul_supervisor.telemetry.gpu.launch import Signs, child_command
 from arasul_supervisor.telemetry.gpu.nvml_codes import SURE_BY_ONE_FIGURE

@@ -14,7 +14,7 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from arasul_supervisor.telemetry.gpu.child_ground import Connection
+from arasul_supervisor.telemetry.gpu.connection import Connection
 from arasul_supervisor.telemetry.gpu.jtop_lines import sample_line
 from arasul_supervisor.telemetry.gpu.nvml_codes import LIBRARY_NOT_FOUND, NO_PERMISSION, TIMEOUT
 

@@ -18,7 +18,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from arasul_supervisor.telemetry.gpu.child_ground import Connection
+from arasul_supervisor.telemetry.gpu.connection import Connection
 from arasul_supervisor.telemetry.gpu.nvml_codes import (
     LIBRARY_NOT_FOUND,
     NO_PERMISSION,

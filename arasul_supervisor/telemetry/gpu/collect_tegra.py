@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.board import BoardReader
 from arasul_supervisor.telemetry.files import read_text, to_int
-from arasul_supervisor.telemetry.gpu.child_ground import Connection
+from arasul_supervisor.telemetry.gpu.connection import Connection
 from arasul_supervisor.telemetry.gpu.tegra_node import read_node
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Whether there is anything for a child of the telemetry to do, and the start of it. Standard library only.
+"""Whether there is anything for a child of the telemetry to do, and how it is started. Standard library only.
 
 It lies on the way to the first spawn of the engine, so nothing heavy is imported here.
 """
@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from arasul_supervisor.telemetry.files import read_text
 from arasul_supervisor.telemetry.gpu.tegra_node import find_node
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _PROGRAM: Final = Path(__file__).with_name("child_program.py")
 _FOLDER_OF_PACKAGE: Final = Path(__file__).parents[3]
@@ -55,23 +50,6 @@ def look_for_driver(root: Path) -> Signs:
     return Signs(is_there=has_sign or find_node(root) is not None, version=version or None)
 
 
-@dataclass(frozen=True, slots=True)
-class Spawned:
-    """A fresh child: its pid, a pidfd, and our ends of its stdin and stdout. All descriptors are the caller's."""
-
-    pid: int
-    pidfd: int
-    requests_fd: int
-    answers_fd: int
-
-    def kill(self) -> None:
-        """SIGKILL to it and to whatever a library started in its session. For as long as it is not reaped."""
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-
-
 def child_command(source: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
     """How to run the child that asks this source. `-I`: nothing of the user's environment changes what it imports."""
     program, parent, folder = str(_PROGRAM), str(os.getpid()), str(_FOLDER_OF_PACKAGE)
@@ -88,53 +66,3 @@ def folder_of_module(name: str) -> str:
         return ""
     file = Path(spec.origin)
     return str(file.parent.parent if file.name == "__init__.py" else file.parent)
-
-
-def spawn_child(command: tuple[str, ...], environ: Mapping[str, str] | None = None) -> Spawned:
-    """Start the child in its own session, with two pipes and nothing else of ours. Call it from the main thread.
-
-    PDEATHSIG follows the thread that spawned. `posix_spawn` has no object that reaps behind the back of the daemon's
-    reaper, and waits for no pipe (facts/process.md §2); what our own parent left inheritable the child closes itself.
-
-    :param environ: the child's whole environment; ours when None
-    :raises OSError: no process or descriptor left; a child without a pidfd ends with its stdin
-    """
-    with ExitStack() as ours, ExitStack() as childs:
-        child_in, requests_fd = os.pipe()
-        childs.callback(os.close, child_in)
-        ours.callback(os.close, requests_fd)
-        answers_fd, child_out = os.pipe()
-        childs.callback(os.close, child_out)
-        ours.callback(os.close, answers_fd)
-        pid = os.posix_spawn(
-            command[0],
-            command,
-            os.environ if environ is None else environ,
-            file_actions=(
-                (os.POSIX_SPAWN_DUP2, child_in, 0),
-                (os.POSIX_SPAWN_DUP2, child_out, 1),
-                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-            ),
-            setsid=True,
-        )
-        os.set_blocking(requests_fd, False)
-        os.set_blocking(answers_fd, False)
-        spawned = Spawned(pid, os.pidfd_open(pid), requests_fd, answers_fd)
-        ours.pop_all()
-        return spawned
-
-
-def reap(pidfd: int) -> str | None:
-    """Take the exit status if there is one; how it ended in a word, None while it lives."""
-    try:
-        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-    except ChildProcessError:
-        return "reaped by somebody else"
-    if ended is None:
-        return None
-    if ended.si_code == os.CLD_EXITED:
-        return f"exit code {ended.si_status}"
-    try:
-        return signal.Signals(ended.si_status).name
-    except ValueError:  # a real-time signal
-        return f"signal {ended.si_status}"

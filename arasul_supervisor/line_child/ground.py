@@ -1,4 +1,4 @@
-"""What every child of the GPU telemetry stands on: how it starts, how it speaks, and that it dies with the daemon."""
+"""What a child of ours stands on: how it speaks, and that it dies with the daemon. Imports little: it is memory."""
 
 from __future__ import annotations
 
@@ -7,24 +7,13 @@ import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _MOST_FDS: Final = 65536
-
-
-class Connection(NamedTuple):  # not a dataclass: importing dataclasses costs the NVML child 2 MiB
-    """What a source gives when it is opened.
-
-    `hello` is the first line, `{"kind":"ready",…}` or `{"kind":"failed","code":…}`; `sample` makes one line
-    `{"kind":"sample","code":0,"gpus":[…]}` at that monotonic instant, None when nothing can be asked.
-    """
-
-    hello: Mapping[str, object]
-    sample: Callable[[float], Mapping[str, object]] | None
 
 
 def stand_alone(parent_pid: int) -> None:

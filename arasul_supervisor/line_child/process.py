@@ -1,4 +1,4 @@
-"""A child of the telemetry as the loop sees it: requests, lines, its end, and letting go of one that will not end."""
+"""A child of ours as the loop sees it: requests, lines, its end, and letting go of one that will not end."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from arasul_supervisor.telemetry.gpu.launch import reap, spawn_child
+from arasul_supervisor.line_child.spawn import reap, spawn_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_MAX_LINE_BYTES: Final = 1024 * 1024  # 8 cards with 7 instances each and 1,000 processes are 40 KiB
+MAX_LINE_BYTES: Final = 1024 * 1024  # 8 cards with 7 instances each and 1,000 processes are 40 KiB
 
 _REAPED_S: Final = 0.2
 
@@ -35,13 +35,15 @@ class ChildProcess:
         source: str,
         own: Callable[[int], None],
         disown: Callable[[int], None],
-        environ: Mapping[str, str] | None,
+        environ: Mapping[str, str] | None = None,
+        max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         """Spawn it.
 
         :param source: what it asks, for what is said about it
         :param own: told the pid before the loop can run, so that the daemon's reaper leaves its status to us
         :param disown: told the pid when it is reaped, or when we gave up on it
+        :param max_line_bytes: of one that writes more without a newline no more is read
         :raises OSError: nothing was started
         """
         self._loop = asyncio.get_running_loop()
@@ -50,6 +52,7 @@ class ChildProcess:
         self._disown = disown
         self._what = f"The {source} child {self._child.pid}"
         self._ending = ""
+        self._max_line_bytes = max_line_bytes
         self._buffer = bytearray()
         self._has_pipes = True
         self._news: asyncio.Future[None] | None = None
@@ -62,10 +65,10 @@ class ChildProcess:
         """Its pid in our namespace."""
         return self._child.pid
 
-    def ask(self) -> None:
-        """Request one line. At most one request is ever unanswered, so the pipe has room."""
+    def ask(self, request: bytes = b"") -> None:
+        """Request one line. At most one request, of 4 KiB at most, is ever unanswered, so the pipe has room."""
         try:
-            os.write(self._child.requests_fd, b"\n")
+            os.write(self._child.requests_fd, request + b"\n")
         except OSError:  # it is gone: the next `line` says so
             return
 
@@ -93,11 +96,16 @@ class ChildProcess:
             raise ChildEnded(f"{self._what} wrote something that is not JSON.")
         return line
 
-    async def end(self, *, timeout_s: float) -> bool:
-        """Kill it and wait; True when it is gone and reaped. One in state D outlives even SIGKILL."""
+    def kill(self) -> None:
+        """Kill it; the loop reaps it."""
         self._close_pipes()
         if not self.ended.done():
             self._child.kill()
+
+    async def end(self, *, timeout_s: float) -> bool:
+        """Kill it and wait; True when it is gone and reaped. One in state D outlives even SIGKILL."""
+        self.kill()
+        if not self.ended.done():
             await asyncio.wait((self.ended,), timeout=timeout_s)
         return self.ended.done()
 
@@ -131,7 +139,7 @@ class ChildProcess:
         except BlockingIOError:
             return
         self._buffer += chunk
-        if not chunk or len(self._buffer) > _MAX_LINE_BYTES:
+        if not chunk or len(self._buffer) > self._max_line_bytes:
             self._close_pipes()
         self._tell()
 
