@@ -1,18 +1,21 @@
-"""The launch up to the first thing that cannot be undone: settings, lock, management port (CONTRACT §3)."""
+"""The launch: settings, lock, management port, the engine's first start, and only then all the rest (CONTRACT §3)."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor import management_port
 from arasul_supervisor.clock import SystemClock
-from arasul_supervisor.daemon import EXIT_CANNOT_RUN, Daemon
 from arasul_supervisor.errors import CannotRunHere
+from arasul_supervisor.first_start import EXIT_ASKED, EXIT_CANNOT_RUN, FirstStart
 from arasul_supervisor.logs.daemon_log import DaemonLog
 from arasul_supervisor.ollama.environment import load_checked_settings
-from arasul_supervisor.process_ground import end_with_supervisord, raise_descriptor_limit
+from arasul_supervisor.process_ground import (
+    end_with_supervisord,
+    keep_descriptors_to_ourselves,
+    raise_descriptor_limit,
+)
 from arasul_supervisor.settings import SettingsError, warnings_for
 from arasul_supervisor.supervision.lock import StateLock
 
@@ -34,6 +37,7 @@ def run(environ: Mapping[str, str], early: EarlySignals) -> int:
 
     :param early: what was asked while the daemon's modules were imported
     """
+    keep_descriptors_to_ourselves()
     raise_descriptor_limit()
     end_with_supervisord(environ)
     try:
@@ -41,7 +45,8 @@ def run(environ: Mapping[str, str], early: EarlySignals) -> int:
     except SettingsError as error:
         sys.stderr.write(f"arasul-supervisor: {error.sentence}\n")
         return EXIT_SETTINGS
-    log = DaemonLog(SystemClock())
+    clock = SystemClock()
+    log = DaemonLog(clock)
     for warning in warnings_for(environ):
         log.warning("unknown_setting", warning=warning)
     lock = StateLock(settings.state_dir)
@@ -50,9 +55,20 @@ def run(environ: Mapping[str, str], early: EarlySignals) -> int:
         sock = management_port.listen(settings.host, settings.port)
         if settings.engine_binary is None:
             raise CannotRunHere(_NO_ENGINE)
-        daemon = Daemon(settings, environ, sock, log, early)
+        first = FirstStart(settings, environ, early=early, clock=clock, log=log)
+        first.make()
     except CannotRunHere as error:
         log.flush_plain()
         sys.stderr.write(f"arasul-supervisor: {error.sentence}\n")
         return EXIT_CANNOT_RUN
-    return asyncio.run(daemon.main())
+    except OSError as error:
+        log.exception("launch_failed", error)
+        log.flush_plain()
+        return EXIT_CANNOT_RUN
+    if early.asked is not None and first.started is None:
+        return EXIT_ASKED
+    import asyncio
+
+    from arasul_supervisor.daemon import Daemon  # with asyncio 60 ms, which the engine does not wait for
+
+    return asyncio.run(Daemon(settings, environ, sock, first=first, early=early, clock=clock, log=log).main())

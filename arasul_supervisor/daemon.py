@@ -1,53 +1,39 @@
 """One life of the daemon: its parts built in order, wired, run, and ended in reverse.
 
-After lock and management port (app.py) come the strays, the spawn, the heavy imports, and only then the API: nothing
-on the way to the spawn imports aiohttp, structlog or psutil.
+The engine has been spawned already (first_start.py). Its owner comes first, then the heavy imports, then the API.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.bounded import end_task, within
-from arasul_supervisor.clock import SystemClock
-from arasul_supervisor.launch_plan import LaunchPlan, limits_of, policy_of
-from arasul_supervisor.logs.engine_log import EngineLog
-from arasul_supervisor.logs.meaning.classify import explain_exit
-from arasul_supervisor.logs.public_log import PublicLog
-from arasul_supervisor.logs.spool import SpoolFolder
+from arasul_supervisor.engine_limits import limits_of, policy_of
+from arasul_supervisor.first_start import EXIT_ASKED, EXIT_CANNOT_RUN
 from arasul_supervisor.logs.stdout import StdoutWriter, is_journal, log_format_for
-from arasul_supervisor.ollama.environment import GpuMemory
-from arasul_supervisor.supervision import strays
 from arasul_supervisor.supervision.effects import EXIT_GAVE_UP
 from arasul_supervisor.supervision.engine import Engine
-from arasul_supervisor.supervision.guardian import Guardian
-from arasul_supervisor.supervision.init import Reaper, become_subreaper
-from arasul_supervisor.supervision.lock import installation_prefix, marker_of_this_life
 from arasul_supervisor.supervision.notify import ADDRESS_VARIABLE, Notifier, watchdog_s
 from arasul_supervisor.supervision.service_notices import ServiceNotices
 from arasul_supervisor.supervision.snapshot import State
 from arasul_supervisor.supervision.wiring import EngineWiring
-from arasul_supervisor.telemetry.gpu.launch_memory import memory_at_launch
-from arasul_supervisor.telemetry.gpu.memory_book import GpuMemoryBook
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Coroutine, Mapping
+    from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 
+    from arasul_supervisor.clock import Clock
+    from arasul_supervisor.first_start import FirstStart
     from arasul_supervisor.logs.daemon_log import DaemonLog
+    from arasul_supervisor.logs.engine_log import EngineLog
     from arasul_supervisor.process_ground import EarlySignals
     from arasul_supervisor.services import Services
     from arasul_supervisor.settings import Settings
     from arasul_supervisor.supervision.snapshot import Snapshot
-    from arasul_supervisor.supervision.strays import Stray
 
-EXIT_ASKED: Final = 0
-EXIT_CANNOT_RUN: Final = 71
-
-_STRAYS_S: Final = 5.0
 _BEYOND_LADDER_S: Final = 1.0
 """Of the two seconds that the contract gives the daemon beyond ARASUL_STOP_TIMEOUT, one is the engine's."""
 _FLUSH_S: Final = 0.5
@@ -62,30 +48,18 @@ class Daemon:
         settings: Settings,
         environ: Mapping[str, str],
         sock: socket.socket,
-        log: DaemonLog,
+        *,
+        first: FirstStart,
         early: EarlySignals,
+        clock: Clock,
+        log: DaemonLog,
     ) -> None:
-        self._settings, self._sock, self._log, self._early = settings, sock, log, early
-        self._environ = environ
-        self._clock, self._reaper = SystemClock(), Reaper()
+        self._settings, self._environ, self._sock = settings, environ, sock
+        self._first, self._early, self._clock, self._log = first, early, clock, log
         self._writer = StdoutWriter(
             log_format=log_format_for(settings.log_format),
             clock=self._clock,
             has_priorities=is_journal(environ),
-        )
-        self._marker = marker_of_this_life(settings.state_dir)
-        self._spools = SpoolFolder(settings.state_dir / "spool")
-        at_launch = memory_at_launch(settings, settings.state_dir, gives_up=lambda: early.asked is not None)
-        if at_launch.trouble:
-            log.warning("gpu_memory_unknown", sentence=at_launch.trouble)
-        self._gpu_memory = GpuMemoryBook(settings.state_dir, at_launch)
-        self._plan = LaunchPlan(
-            settings,
-            environ,
-            marker=self._marker,
-            spools=self._spools,
-            gpus=lambda: [GpuMemory(gpu.total_bytes, gpu.available_bytes) for gpu in self._gpu_memory.gpus],
-            log=log,
         )
         self._notifier = Notifier(environ.get(ADDRESS_VARIABLE, ""))
         self._watchdog_s = watchdog_s(environ)
@@ -98,27 +72,23 @@ class Daemon:
         loop = asyncio.get_running_loop()
         self._left: asyncio.Future[int] = loop.create_future()
         self._hurried: asyncio.Future[None] = loop.create_future()
-        survivors = self._become_parent(loop)
-        if self._early.asked is not None:
-            return EXIT_ASKED
-        guardian = Guardian(self._marker, self._reaper, self._log)
-        self._engine, self._engine_log = self._make_engine(), self._make_engine_log()
+        first, self._engine = self._first, self._make_engine()
+        self._listen(loop)
         self._notices = ServiceNotices(self._notifier, self._engine, watchdog_s=self._watchdog_s)
         self._engine.subscribe(self._follow)
         if self._notifier.is_listened_to:
             self._engine.subscribe(self._notices.follow)
         code = EXIT_GAVE_UP
         try:
-            if os.getpid() != 1:
-                guardian.start()
-                guardian.watch(loop)
-            for spool in self._spools.leftovers():  # the strays are gone: nobody writes there any more
-                self._engine_log.resume(spool)
-            self._begin("engine", self._engine.run(survivors))
-            self._begin("engine-log", self._engine_log.run())
+            first.guardian.watch(loop)
+            owner = self._begin("engine", self._engine.run(first.survivors, first=first.started))
             if self._notifier.is_listened_to:
                 self._begin("service-notices", self._notices.run())
-            await self._unless_left(self._engine.wait_until(_has_begun))
+            begun = asyncio.ensure_future(self._engine.wait_until(_has_begun))
+            # also when we are to leave already: what was spawned must have its owner, who alone can end it
+            await asyncio.wait((begun, owner), return_when=asyncio.FIRST_COMPLETED)
+            await end_task(begun)
+            self._begin("engine-log", self._engine_log.run())
             await self._unless_left(self._serve())
             code = await self._left
         except Exception as error:  # it cannot be served: end by the rule, and say why
@@ -127,8 +97,8 @@ class Daemon:
         finally:
             await self._end()
             if self._engine.is_gone:  # else it is the guardian's: our exit tells it
-                guardian.end(loop)
-            self._reaper.uninstall(loop)
+                first.guardian.end(loop)
+            first.reaper.uninstall(loop)
             self._notifier.close()
             self._log.info("daemon_ended")
             if not self._log.is_started:
@@ -136,8 +106,8 @@ class Daemon:
             await asyncio.to_thread(self._writer.close, timeout_s=_FLUSH_S)
         return code
 
-    def _become_parent(self, loop: asyncio.AbstractEventLoop) -> list[Stray]:
-        """Take the duties of a parent: signals, orphans, and what an earlier life left. Returns what nothing ends."""
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take all signals from now on; what was asked before is done now."""
         # Not by the loop's own way: its pipe, full in a storm of deaths, would lose them.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(
@@ -147,30 +117,37 @@ class Daemon:
         loop.add_signal_handler(signal.SIGUSR1, self._dump_state)
         # As PID 1 an unhandled one would be dropped, elsewhere it would end us without a word.
         loop.add_signal_handler(signal.SIGUSR2, self._log.info, "signal_ignored")
-        become_subreaper()
-        self._reaper.install(loop)
-        ended, survivors = strays.sweep(installation_prefix(self._marker), bound_s=_STRAYS_S)
-        if ended:
-            self._log.warning("strays_ended", pids=ended, decision="an earlier life had left them behind")
-        return survivors
+        self._first.reaper.install(loop)
+        if self._early.asked is not None:
+            self._asked_to_end(self._early.asked)
 
     def _make_engine(self) -> Engine:
         return Engine(
-            EngineWiring(self._plan.prepare, explain_exit, self._tail, self._leave, self._expect_deaths),
+            EngineWiring(
+                self._first.plan.prepare, _explain_exit, self._tail, self._leave, self._expect_deaths
+            ),
             limits_of(self._settings),
             policy_of(self._settings),
-            marker=self._marker,
-            reaper=self._reaper,
+            marker=self._first.marker,
+            reaper=self._first.reaper,
             clock=self._clock,
             log=self._log,
         )
 
-    def _make_engine_log(self) -> EngineLog:
+    @cached_property
+    def _engine_log(self) -> EngineLog:
+        """Made by the first who needs it, after the spawn: 20 ms, most of them for the rules by which it is read."""
+        from arasul_supervisor.logs.engine_log import EngineLog
+        from arasul_supervisor.logs.public_log import PublicLog
+
         settings, clock = self._settings, self._clock
         public = PublicLog(
             settings.log_file, max_bytes=settings.log_max_bytes, keep=settings.log_keep, clock=clock
         )
-        return EngineLog(public, self._writer, clock=clock, log=self._log)
+        made = EngineLog(public, self._writer, clock=clock, log=self._log)
+        for spool in self._first.leftovers:
+            made.resume(spool)
+        return made
 
     def _tail(self, generation: int) -> tuple[str, ...]:
         """The last lines of a generation as they may be shown; none where its log cannot be read."""
@@ -192,7 +169,7 @@ class Daemon:
             self._engine_log.expect_end(seen.generation)
         if seen.ready_mono is not None and seen.generation > self._known_version_of:
             self._known_version_of = seen.generation
-            self._plan.note_version(seen.engine_version)
+            self._first.plan.note_version(seen.engine_version)
 
     async def _serve(self) -> None:
         """Import the heavy libraries beside the running loop, and open the management API."""
@@ -205,11 +182,11 @@ class Daemon:
             settings,
             self._engine,
             self._engine_log,
-            plan=self._plan,
-            gpu_memory=self._gpu_memory,
-            reaper=self._reaper,
+            plan=self._first.plan,
+            gpu_memory=self._first.gpu_memory,
+            reaper=self._first.reaper,
             environ=self._environ,
-            marker=self._marker,
+            marker=self._first.marker,
             leave=self._leave,
             clock=self._clock,
             log=self._log,
@@ -251,11 +228,12 @@ class Daemon:
         finally:
             await end_task(task)
 
-    def _begin(self, name: str, work: Coroutine[None, None, None]) -> None:
+    def _begin(self, name: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Start a task that must not end by itself: if it fails, the daemon cannot keep its promises, and leaves."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         task.add_done_callback(self._task_ended)
         self._tasks.append(task)
+        return task
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -297,6 +275,12 @@ class Daemon:
 def _has_begun(seen: Snapshot) -> bool:
     """True once the first start was tried, or cannot be."""
     return seen.generation > 0 or seen.state is State.FATAL
+
+
+def _explain_exit(lines: Sequence[str]) -> tuple[str, str] | None:
+    from arasul_supervisor.logs.meaning.classify import explain_exit  # needed only when a start has failed
+
+    return explain_exit(lines)
 
 
 def _import_services() -> type[Services]:

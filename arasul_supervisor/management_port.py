@@ -7,7 +7,6 @@ import os
 import socket
 
 from arasul_supervisor.errors import CannotRunHere
-from arasul_supervisor.supervision.ports import holder_of_port
 
 _BACKLOG = 512
 
@@ -44,6 +43,8 @@ def _resolve(host: str, port: int) -> tuple[int, int, int, str, _Address]:
 
 def _refusal(host: str, port: int, error: OSError) -> tuple[str]:
     if error.errno == errno.EADDRINUSE:
+        from arasul_supervisor.supervision.ports import holder_of_port  # a free port does not pay for it
+
         holder = holder_of_port(port)
         held = f"is held by {holder.sentence}" if holder else "is in use"
         return (f"The management port {port} {held}. Stop that program, or set ARASUL_PORT to another port.",)

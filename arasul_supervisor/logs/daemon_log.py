@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.clock import rfc3339
 from arasul_supervisor.logs.meaning.levels import RANK
-from arasul_supervisor.logs.meaning.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
@@ -67,6 +65,8 @@ class DaemonLog:
 
     def exception(self, event: str, error: BaseException, **fields: object) -> None:
         """Logs an error that nobody expected, with its traceback."""
+        import traceback  # not before the first spawn
+
         lines = traceback.format_exception(type(error), error, error.__traceback__)
         self._log("error", event, {**fields, "error": repr(error), "traceback": "".join(lines)})
 
@@ -111,6 +111,8 @@ def _shown(value: object) -> object:
         return [_shown(part) for part in value]
     if isinstance(value, dict):
         return {str(key): _shown(part) for key, part in value.items()}
+    from arasul_supervisor.logs.meaning.redaction import redact  # 3 ms, not before the first spawn
+
     return redact(str(value))
 
 

@@ -16,7 +16,7 @@ from arasul_supervisor.logs.skim import Skimmed, behind_line, skim
 from arasul_supervisor.logs.spool import SpoolReader
 from arasul_supervisor.logs.spool_trouble import SpoolTrouble
 from arasul_supervisor.logs.unread import unread_of, written_to
-from arasul_supervisor.logs.wakeup import Wakeup
+from arasul_supervisor.logs.wakeup import NET_S, REST_S, Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,7 +192,8 @@ class Follower:
         """Returns when there may be more to read."""
         self._wakeup = self._wakeup or Wakeup(self._open_inotify)
         if self._spool or self._waiting:
-            await self._wakeup.wait_for_growth()
+            is_at_rest = not self._waiting and self._room.is_at_rest and not self._splitter.unended_bytes
+            await self._wakeup.wait_for_growth(at_rest_s=REST_S if is_at_rest else NET_S)
         else:
             await self._wakeup.wait()  # for a generation
 

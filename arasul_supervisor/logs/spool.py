@@ -72,8 +72,7 @@ class SpoolFolder:
 
     def _prepare(self) -> None:
         try:
-            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            seen = self._path.lstat()
+            seen = self._seen_or_made()
             if not stat.S_ISDIR(seen.st_mode):
                 raise CannotRunHere(
                     f"{self._path} must be a folder: it takes the engine's raw log.", hint="Move it away."
@@ -87,6 +86,12 @@ class SpoolFolder:
                 f"The folder {self._path} for the engine's raw log cannot be made: {error.strerror}.",
                 hint="Set ARASUL_STATE_DIR to a folder that may be written.",
             ) from error
+
+    def _seen_or_made(self) -> os.stat_result:
+        with contextlib.suppress(FileNotFoundError):
+            return os.lstat(self._path)  # as a rule: between a death and the next spawn each call counts
+        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._path.lstat()
 
     def _take_over(self, owner: int) -> None:
         """Make the folder ours, which only root can: a container without root has used the volume before."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+MOST_TOLD: Final = 16
+"""Sentences remembered, so as not to say them twice: each names a file, and each generation has its own."""
 ELSEWHERE: Final = "Set ARASUL_STATE_DIR to a folder on ext4, XFS, btrfs or tmpfs."
 
 
@@ -19,7 +22,7 @@ class SpoolTrouble:
         self.stuck: str | None = None
         """Why what was read cannot be given back to the disk."""
         self._notices: list[str] = []
-        self._told: set[str] = set()
+        self._told: deque[str] = deque(maxlen=MOST_TOLD)
 
     def is_unreadable(self, path: Path, error: OSError) -> None:
         """Reading failed, now."""
@@ -79,5 +82,5 @@ class SpoolTrouble:
 
     def _tell(self, sentence: str) -> None:
         if sentence not in self._told:
-            self._told.add(sentence)
+            self._told.append(sentence)
             self._notices.append(sentence)

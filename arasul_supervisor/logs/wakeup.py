@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import struct
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -12,12 +13,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 IN_MODIFY: Final = 0x2
+EVENT: Final = struct.Struct(
+    "=iIII"
+)  # inotify(7): watch, mask, cookie, length of a name, which a file has not
 NET_S: Final = 1.0  # inotify is blind on NFS and below an overlay's copy-up: look each second all the same
+REST_S: Final = 5.0  # at rest, once it has told of this very file
 POLL_S: Final = 0.05
 
 
 class Wakeup:
-    """One waiter, woken by a change of the watched file, by `set()`, or after `NET_S` at the latest.
+    """One waiter, woken by a change of the watched file, by `set()`, or after a while all the same.
 
     Two system calls by ctypes need fewer lines than the adaptor for a library would; equal events coalesce in the
     kernel, so a flood costs one wake-up per turn.
@@ -32,6 +37,7 @@ class Wakeup:
         self._changed = asyncio.Event()
         self._open_inotify = open_inotify
         self._watch: int | None = None
+        self._has_told = False  # of the watched file
         self._fd = -1
 
     @property
@@ -44,6 +50,7 @@ class Wakeup:
         if self._watch is not None:
             _libc().inotify_rm_watch(self._fd, self._watch)
             self._watch = None
+        self._has_told = False
         if path and self._has_inotify():
             watch = _libc().inotify_add_watch(self._fd, os.fsencode(path), IN_MODIFY)
             self._watch = watch if watch >= 0 else None
@@ -52,9 +59,13 @@ class Wakeup:
         """Wakes the waiter."""
         self._changed.set()
 
-    async def wait_for_growth(self) -> None:
-        """Returns when the file may have grown: after an event, or when it is time to look all the same."""
-        timer = self._loop.call_later(POLL_S if self._watch is None else NET_S, self._changed.set)
+    async def wait_for_growth(self, *, at_rest_s: float = NET_S) -> None:
+        """Returns when the file may have grown: after an event, or when it is time to look all the same.
+
+        :param at_rest_s: how long that is where inotify has proved that it sees this file
+        """
+        net_s = at_rest_s if self._has_told else NET_S
+        timer = self._loop.call_later(POLL_S if self._watch is None else net_s, self._changed.set)
         try:
             await self.wait()
         finally:
@@ -84,9 +95,11 @@ class Wakeup:
 
     def _drain(self) -> None:
         try:
-            os.read(self._fd, 4096)
+            events = os.read(self._fd, 4096)
         except BlockingIOError:
             return
+        # the end of the watch before is an event too
+        self._has_told |= any(watch == self._watch for watch, *_ in EVENT.iter_unpack(events))
         self._changed.set()
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_MANIFESTS: Final = 5000
 MAX_MANIFEST_BYTES: Final = 16 * 1024 * 1024  # one of 10,000 tensors has about 2 MB
+FIRST_BYTES: Final = 16 * 1024  # others have less than 1 KiB
 # Ollama writes a manifest in place and removes a model file by file: what looks broken is looked at once more.
 SECOND_LOOK_S: Final = 0.05
 CURE: Final = "POST /api/models/repair or another pull of it mends it; DELETE /api/models/delete removes it."
@@ -148,7 +149,9 @@ def read_manifest(path: Path) -> bytes:
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO in its place must not hang us
     with open(fd, "rb") as file:
-        return file.read(MAX_MANIFEST_BYTES + 1)
+        # a buffer for the longest, made for each, would cost a quarter of a look at a large store
+        first = file.read(FIRST_BYTES)
+        return first if len(first) < FIRST_BYTES else first + file.read(MAX_MANIFEST_BYTES + 1 - FIRST_BYTES)
 
 
 def read_weights_of(manifest: Path) -> frozenset[str] | None:

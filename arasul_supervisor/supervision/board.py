@@ -19,29 +19,39 @@ class Board:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        self.snapshot = Snapshot()
+        self._snapshot = Snapshot()
+        self._changes: dict[str, object] = {}
         self._published: Snapshot | None = None
         self._subscribers: list[Callable[[Snapshot], None]] = []
         self._waiting: list[tuple[Callable[[Snapshot], bool], asyncio.Future[Snapshot]]] = []
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest. It is made when it is asked for: between a death and the next spawn a dozen changes are."""
+        if self._changes:
+            # The dataclass checks the names; mypy cannot follow keywords into `replace`.
+            self._snapshot = replace(self._snapshot, **self._changes)  # type: ignore[arg-type]
+            self._changes = {}
+        return self._snapshot
+
     def change(self, **changes: object) -> None:
         """Replace fields of the snapshot; seen by others at the next `publish`."""
-        # The dataclass checks the names; mypy cannot follow keywords into `replace`.
-        self.snapshot = replace(self.snapshot, **changes)  # type: ignore[arg-type]
+        self._changes.update(changes)
 
     def publish(self) -> None:
         """Show the snapshot, if it has changed, to the subscribers and to those whose wait it ends."""
-        if self.snapshot is self._published:
+        seen = self.snapshot
+        if seen is self._published:
             return
-        self._published = self.snapshot
+        self._published = seen
         for callback in list(self._subscribers):
             try:
-                callback(self.snapshot)
+                callback(seen)
             except Exception as error:  # a listener's fault must not end the engine's owner
                 self._log.error("subscriber_failed", error=repr(error))
         for predicate, future in self._waiting:
-            if not future.done() and predicate(self.snapshot):
-                future.set_result(self.snapshot)
+            if not future.done() and predicate(seen):
+                future.set_result(seen)
 
     def subscribe(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
         """Call `callback` at each `publish`; returns how to end that."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.event_log import EventLog
     from arasul_supervisor.supervision.board import Board
+    from arasul_supervisor.supervision.child import Started
     from arasul_supervisor.supervision.init import Reaper
     from arasul_supervisor.supervision.restart_policy import RestartPolicy
     from arasul_supervisor.supervision.strays import Stray
@@ -86,6 +87,7 @@ class Effects:
         self._survivors: tuple[Stray, ...] = ()
         self._delay_s = 0.0
         self._sweeper: asyncio.Task[None] | None = None
+        self._first: Started | None = None
         self._run: dict[Effect, Callable[[], None]] = {
             Effect.SPAWN: self._spawn,
             Effect.TERMINATE: self._terminate,
@@ -108,6 +110,10 @@ class Effects:
     def run(self, effect: Effect) -> None:
         """Do it. What takes time goes on in a task and comes back as an event."""
         self._run[effect]()
+
+    def adopt(self, first: Started) -> None:
+        """Take this for the first generation instead of spawning one."""
+        self._first = first
 
     def note_cause(self, message: Message) -> None:
         """Keep what an event brings along for the effects that follow it."""
@@ -156,11 +162,12 @@ class Effects:
     def _spawn(self) -> None:
         if self._current is not None:
             raise AssertionError("promise 1: the former tree has not been seen to be gone")
-        now_mono, seen = self._clock.mono(), self._board.snapshot
+        number = self._board.snapshot.generation + 1
+        first, self._first = self._first, None
         self._board.change(
-            generation=seen.generation + 1,
-            started_at=self._clock.wall(),
-            started_mono=now_mono,
+            generation=number,
+            started_at=first.at if first else self._clock.wall(),
+            started_mono=first.mono if first else self._clock.mono(),
             ready_at=None,
             ready_mono=None,
             answered_mono=None,
@@ -173,8 +180,11 @@ class Effects:
         self._vital_signs.note_spawn()
         self._part = own_part.NONE
         try:
-            launch = self._wiring.prepare(seen.generation + 1)
-            child = spawn(launch, generation=seen.generation + 1, reaper=self._reaper)
+            child = (
+                first.child
+                if first
+                else spawn(self._wiring.prepare(number), generation=number, reaper=self._reaper)
+            )
         except ArasulError as error:
             self._fail_spawn(Failure(error.code, error.sentence))
         except OSError as error:
@@ -182,7 +192,7 @@ class Effects:
         else:
             self._current = Generation(child, self._marker, self._reaper, self._post, self._log)
             self._current.watch_readiness(self._limits.host, self._limits.port)
-            self._board.change(pid=child.pid, command=launch.command, spool=launch.spool)
+            self._board.change(pid=child.pid, command=child.launch.command, spool=child.launch.spool)
             self._log.info("engine_spawned", pid=child.pid, generation=child.generation)
 
     def _fail_spawn(self, failure: Failure) -> None:

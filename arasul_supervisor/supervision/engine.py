@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.event_log import EventLog
+    from arasul_supervisor.supervision.child import Started
     from arasul_supervisor.supervision.effects import Finding
     from arasul_supervisor.supervision.init import Reaper
     from arasul_supervisor.supervision.process_looks import Identity
@@ -207,8 +208,13 @@ class Engine:
         """SIGKILL the whole tree at once, whatever state it is in: the daemon is told to end for the second time."""
         self._effects.kill_now()
 
-    async def run(self, strays: Sequence[Stray] = ()) -> None:
-        """Own the engine until cancelled. Launches it, unless `strays` of an earlier life survived the sweep."""
+    async def run(self, strays: Sequence[Stray] = (), *, first: Started | None = None) -> None:
+        """Own the engine until cancelled. Launches it, unless `strays` of an earlier life survived the sweep.
+
+        :param first: the first generation where it runs already
+        """
+        if first is not None:
+            self._effects.adopt(first)
         self._reaper.listen(lambda: self._post(ChildChanged()))
         self._board.change(wanted=Wanted.UP)
         if strays:

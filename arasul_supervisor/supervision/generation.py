@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from arasul_supervisor.bounded import within
+from arasul_supervisor.supervision.heartbeat import Heartbeat
 from arasul_supervisor.supervision.lifecycle import Event
-from arasul_supervisor.supervision.readiness import Heartbeat, answered_version
+from arasul_supervisor.supervision.readiness import answered_version
 from arasul_supervisor.supervision.tree import TreeEnd
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ Being sub-reaper is what makes `waitid(P_PGID) → ECHILD` mean "the whole group
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import os
 import signal
@@ -15,8 +14,11 @@ from typing import TYPE_CHECKING
 from arasul_supervisor.supervision.process_stat import stat_of
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
+_CHILDREN = "/proc/self/task/{}/children"
+_MAX_BYTES = 16 * 1024
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h, since Linux 3.4
 
 
@@ -39,7 +41,7 @@ def children_of_self() -> list[int]:
     :raises OSError: no descriptor is left
     """
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+        with open(_CHILDREN.format(os.getpid()), "rb") as file:
             return [int(pid) for pid in file.read().split()]
     except FileNotFoundError:
         return _children_by_scan()
@@ -63,9 +65,12 @@ class Reaper:
         self._is_look_due = False
         self._waiting: list[asyncio.Future[None]] = []
         self._listeners: list[Callable[[], None]] = []
+        self._children_fd = -1
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen for SIGCHLD on `loop`; what died before is looked for at once."""
+        with suppress(OSError):  # no CONFIG_PROC_CHILDREN: then each look is a longer one
+            self._children_fd = os.open(_CHILDREN.format(os.getpid()), os.O_RDONLY | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         loop.add_signal_handler(signal.SIGCHLD, self._look_soon, loop)
         # A storm of deaths fills the loop's wake-up pipe: it is awake then, and needs no complaint for each.
@@ -75,6 +80,9 @@ class Reaper:
     def uninstall(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop listening."""
         loop.remove_signal_handler(signal.SIGCHLD)
+        if self._children_fd >= 0:
+            os.close(self._children_fd)
+            self._children_fd = -1
 
     def own(self, pid: int) -> None:
         """Leave this child's exit status to its owner."""
@@ -94,6 +102,8 @@ class Reaper:
 
     async def next_change(self, limit_s: float) -> None:
         """Return at the next death, stop or continuation of a child, or after `limit_s` seconds."""
+        import asyncio  # not before the first spawn, see first_start.py
+
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:
@@ -104,18 +114,28 @@ class Reaper:
 
     def reap_adopted(self) -> None:
         """Take the status of every dead child that nobody owns. SIGCHLD coalesces, so all are looked at."""
-        try:
-            children = children_of_self()
-        except OSError:  # no descriptor left: the next SIGCHLD or look finds them still
-            return
-        for pid in children:
-            if pid not in self._owned:
-                self._reap(pid)
+        with suppress(OSError):  # no descriptor left: the next SIGCHLD or look finds them still
+            self.living_adopted()
+
+    def living_adopted(self) -> list[int]:
+        """Pids of the children that nobody owns and that live; the dead ones are reaped.
+
+        :raises OSError: no descriptor is left
+        """
+        return [pid for pid in self._children() if pid not in self._owned and not self._reap(pid)]
+
+    def _children(self) -> list[int]:
+        """As `children_of_self`, from the file that stays open: a look stands before each start."""
+        listed = os.pread(self._children_fd, _MAX_BYTES, 0) if self._children_fd >= 0 else b""
+        return [int(pid) for pid in listed.split()] if 0 < len(listed) < _MAX_BYTES else children_of_self()
 
     @staticmethod
-    def _reap(pid: int) -> None:
-        with suppress(ChildProcessError):
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+    def _reap(pid: int) -> bool:
+        """True when it was dead."""
+        try:
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None
+        except ChildProcessError:
+            return True
 
     def _look_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look once for all the signals of this turn: asyncio calls for each, and a look sees all deaths."""

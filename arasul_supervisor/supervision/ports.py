@@ -1,19 +1,22 @@
-"""Who listens on a TCP port of this machine, and who is connected to it: read from /proc, without a packet sent."""
+"""Who listens on a TCP port of this machine, and who is connected to it: the kernel tells, without a packet sent."""
 
 from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from arasul_supervisor.supervision import net_tables, sock_diag
+from arasul_supervisor.supervision.tcp_socket import ESTABLISHED, LISTEN
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-_ESTABLISHED, _LISTEN = "01", "0A"  # include/net/tcp_states.h
-_LOOPBACK = f"{int.from_bytes(socket.inet_aton('127.0.0.1'), sys.byteorder):08X}"  # 0100007F on our machines
+    from arasul_supervisor.supervision.tcp_socket import TcpSocket
+
+_LOOPBACK: Final = socket.inet_aton("127.0.0.1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +55,14 @@ def holder_of_port(port: int) -> PortHolder | None:
 
 
 def listening_inodes(port: int) -> frozenset[int]:
-    """Inodes of the sockets that listen on `port`.
-
-    Line of /proc/net/tcp: `0: 0100007F:2CAA 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 31337 …`
-    """
-    found = set()
-    for table in ("tcp", "tcp6"):
+    """Inodes of the sockets that listen on `port`."""
+    found: set[int] = set()
+    for family in (socket.AF_INET, socket.AF_INET6):
         try:
-            rows = _rows(table)
+            listeners = _sockets_at((port,), LISTEN, family)
         except OSError:  # no IPv6 in this kernel
             continue
-        for fields in rows:
-            if fields[3] == _LISTEN and _port_in(fields[1]) == port:
-                found.add(int(fields[9]))
+        found.update(one.inode for one in listeners)
     return frozenset(found)
 
 
@@ -72,43 +70,35 @@ def connections_to(ports: Collection[int]) -> Mapping[int, Connections] | None:
     """What is connected to each of these on 127.0.0.1; None when that cannot be read.
 
     Counted from the listening side, also what it has not accepted yet. What its peer has closed is not counted.
-    Runners listen on IPv4 alone, and a table costs 3 ms, for the kernel walks through all sockets of all names.
-    Row of /proc/net/tcp: `7: 0100007F:A06F 0100007F:D2F4 01 00000000:00000000 00:00000000 00000000 0 0 31338 …`, where
-    the fifth field counts what is sent and not taken, and what is taken and not read, each on its own side.
+    Runners listen on IPv4 alone.
     """
-    local = {f"{_LOOPBACK}:{port:04X}": port for port in ports}
-    peers: dict[int, set[int]] = {port: set() for port in ports}
-    unread: Counter[int] = Counter()
     try:
-        rows = _rows("tcp") if ports else []
+        sockets = _sockets_at(ports, ESTABLISHED, socket.AF_INET)
     except OSError:
         return None
-    for _, here, far, state, queues, *_ in rows:
-        sent, _, received = queues.partition(":")
-        if state == _ESTABLISHED and here in local:
-            peers[local[here]].add(_port_in(far))
-            unread[local[here]] += int(sent, 16)
-        elif state == _ESTABLISHED and far in local:
-            unread[local[far]] += int(received, 16)
+    peers: dict[int, set[int]] = {port: set() for port in ports}
+    unread: Counter[int] = Counter()
+    for one in sockets:
+        if one.address == _LOOPBACK and one.port in peers:
+            peers[one.port].add(one.far_port)
+            unread[one.port] += one.sent_bytes
+        elif one.far_address == _LOOPBACK and one.far_port in peers:
+            unread[one.far_port] += one.received_bytes
     return {port: Connections(frozenset(far), unread[port]) for port, far in peers.items()}
 
 
 def unread_at(port: int) -> int | None:
     """Bytes that wait to be read by whoever is connected to that port of ours, on any address; None when unknown."""
     unread = 0
-    for table in ("tcp", "tcp6"):
+    for family in (socket.AF_INET, socket.AF_INET6):
         try:
-            rows = _rows(table)
+            sockets = _sockets_at((port,), ESTABLISHED, family)
         except FileNotFoundError:  # no IPv6 in this kernel
             continue
         except OSError:
             return None
-        for _, here, far, state, queues, *_ in rows:
-            sent, _, received = queues.partition(":")
-            if state == _ESTABLISHED and _port_in(here) == port:
-                unread += int(sent, 16)
-            elif state == _ESTABLISHED and _port_in(far) == port:
-                unread += int(received, 16)  # by a client on this machine
+        # a client on this machine has what came in; of another only what it has not taken is known
+        unread += sum(one.sent_bytes if one.port == port else one.received_bytes for one in sockets)
     return unread
 
 
@@ -130,18 +120,17 @@ def holds_socket(pid: int, inodes: frozenset[int]) -> bool:
     return False
 
 
-def _rows(table: str) -> list[list[str]]:
-    """The fields of each row of `tcp` or `tcp6`.
+def _sockets_at(ports: Collection[int], state: int, family: socket.AddressFamily) -> list[TcpSocket]:
+    """The sockets of this state and family that have one of these ports on either end.
 
-    :raises OSError: the table cannot be read
+    :raises OSError: they are not to be had; FileNotFoundError where this kernel has no IPv6
     """
-    with open(f"/proc/self/net/{table}", encoding="ascii") as file:
-        return [row.split() for row in file.readlines()[1:]]
-
-
-def _port_in(address: str) -> int:
-    """`0100007F:2CAA`."""
-    return int(address.rpartition(":")[2], 16)
+    if not ports:
+        return []
+    try:
+        return sock_diag.sockets_at(ports, state=state, family=family)
+    except OSError:  # refused, see sock_diag.py
+        return net_tables.sockets_at(ports, state=state, family=family)
 
 
 def _link(path: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.supervision import exits, ports
 from arasul_supervisor.supervision.snapshot import ExitReport, State
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from arasul_supervisor.supervision.own_part import OwnPart
     from arasul_supervisor.supervision.snapshot import Failure
     from arasul_supervisor.supervision.wiring import EngineWiring
+
+_LATER_S: Final = 0.05  # what is found out then decides nothing, and the next engine starts meanwhile
 
 
 class PostMortem:
@@ -65,7 +67,7 @@ class PostMortem:
         if seen.ready_mono is None and seen.state is State.BACKOFF:
             self._explain(report, timed_out=part.told is not None)
         else:
-            asyncio.get_running_loop().call_soon(self._read_later, report.generation)
+            asyncio.get_running_loop().call_later(_LATER_S, self._read_later, report.generation)
 
     def add(self, explained: Explained) -> None:
         """Put what was found out into the snapshot, unless a later generation has ended meanwhile."""

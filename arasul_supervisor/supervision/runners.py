@@ -6,7 +6,7 @@ process has no `--model`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.supervision.process_reading import argv_of, children_of, runner_arguments
 from arasul_supervisor.supervision.process_signals import end_processes
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from arasul_supervisor.supervision.process_looks import Identity
     from arasul_supervisor.supervision.process_reading import RunnerArguments
+
+_LINE_BYTES: Final = 256
 
 
 def kill_runners(engine_pid: int, *, bound_s: float) -> frozenset[Identity]:
@@ -53,6 +55,20 @@ def living_names(pid: int) -> dict[int, str]:
     """Pid and program (15 letters at most) of what lives below `pid`; what has begun to exit is left out."""
     below = ((child, stat_of(child)) for child in descendants(pid))
     return {child: stat.command for child, stat in below if stat is not None and not stat.is_exiting}
+
+
+def newest_pid() -> int | None:
+    """The number that the kernel gave out last, to a process or a thread; None where it does not tell.
+
+    As long as it stays the same nothing has been started: 20 µs that save a walk through the tree.
+    `/proc/loadavg`: `0.20 0.18 0.12 1/80 11206`.
+    """
+    try:
+        with open("/proc/loadavg", "rb", buffering=0) as file:
+            number = file.read(_LINE_BYTES).rpartition(b" ")[2].strip()
+    except OSError:
+        return None
+    return int(number) or None if number.isdigit() else None  # 0 in a sandbox that only plays a kernel
 
 
 def _children(pid: int) -> list[int]:

@@ -104,8 +104,7 @@ class TreeEnd:
         A dying process loses its environment long before its memory: what was killed here, and what was dying
         already at the first look, is waited for until it can be reaped.
         """
-        reaper.reap_adopted()
-        adopted = [pid for pid in children_of_self() if not reaper.is_owned(pid)]
+        adopted = reaper.living_adopted()
         if self.dying is None:
             self.dying = {pid for pid in adopted if (stat := stat_of(pid)) is not None and stat.is_exiting}
         marked = {pid for pid in adopted if pid not in self.dying and carries(pid, self.marker)}

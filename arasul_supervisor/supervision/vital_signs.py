@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.supervision import exits
 from arasul_supervisor.supervision.oom import OomCounter, offer_to_oom_killer
-from arasul_supervisor.supervision.runners import descendants, living_names
+from arasul_supervisor.supervision.runners import descendants, living_names, newest_pid
 from arasul_supervisor.supervision.snapshot import RunnerLoss, State
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BEATS_TO_DIE: Final = 2
 """The kernel counts a kill before it sends the signal: at the first look the victim may not have begun to exit."""
 _BEATS_TO_LOOK: Final = 2
-"""How often the runners are listed: 0.6 ms for an engine and a runner of 30 threads each."""
+"""How often the runners are listed at most: 0.6 ms for an engine and a runner of 30 threads each."""
 
 
 class VitalSigns:
@@ -28,12 +28,13 @@ class VitalSigns:
         self._board, self._clock, self._log = board, clock, log
         self._counter = OomCounter()
         self._runners: dict[int, str] = {}
+        self._newest_pid: int | None = None  # when they were listed
         self._unexplained_kills = self._beats_left = self._beats = 0
 
     def note_spawn(self) -> None:
         """A generation begins: what the kernel killed before was none of its processes."""
         self._counter.rise()
-        self._runners, self._unexplained_kills = {}, 0
+        self._runners, self._newest_pid, self._unexplained_kills = {}, None, 0
         self._board.change(runner_loss=None)
 
     def note_ready(self, generation: Generation) -> None:
@@ -85,8 +86,9 @@ class VitalSigns:
     def _look_for_lost_runners(self, engine_pid: int) -> None:
         risen = self._counter.rise()
         self._beats += 1
-        if not risen and not self._unexplained_kills and self._beats % _BEATS_TO_LOOK:
+        if not risen and not self._unexplained_kills and not self._is_list_old():
             return
+        self._newest_pid = newest_pid()  # before the list: what begins meanwhile is for the next one
         living = living_names(engine_pid)
         gone = {pid: name for pid, name in self._runners.items() if pid not in living}
         self._runners = living
@@ -102,6 +104,13 @@ class VitalSigns:
                 self._tell_loss(None, None)
             self._unexplained_kills = 0
         self._beats_left -= 1
+
+    def _is_list_old(self) -> bool:
+        """True at every second beat, if a process may have been started since the runners were listed."""
+        if self._beats % _BEATS_TO_LOOK:
+            return False
+        newest = newest_pid()
+        return newest is None or newest != self._newest_pid
 
     def _tell_loss(self, pid: int | None, name: str | None) -> None:
         sentence = exits.runner_oom_killed(name, is_certain=not self._counter.is_for_the_box)

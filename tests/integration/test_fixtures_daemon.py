@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from tests.engine.daemon import DaemonFactory
     from tests.engine.fake import FakeEngine
 
-HEAVY = {"aiohttp", "msgspec", "psutil", "pynvml", "rich", "structlog"}
+HEAVY = {"aiohttp", "asyncio", "msgspec", "psutil", "pynvml", "rich", "structlog"}
 WRITE_DOWN = """
 import os, sys
 _log = os.open({path!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 def _hear(event, args):
     if event == "import":
         os.write(_log, f"import {{args[0]}}\\n".encode())
-    elif event == "subprocess.Popen":
+    elif event == "os.posix_spawn":
         os.write(_log, f"spawn {{args[0]}}\\n".encode())
 sys.addaudithook(_hear)
 """

@@ -48,6 +48,16 @@ def test_closed_standard_descriptors_harm_nothing(as_model: Daemon, redirection:
     assert started.wait(10) == 0
 
 
+def test_what_the_daemon_found_open_is_not_open_in_the_engine(as_model: Daemon) -> None:
+    started = run_by_shell(as_model, "7</dev/zero")
+    wait_until(lambda: _is_ready(as_model), limit_s=15, what="/readyz")
+    engine = as_model.process()["pid"]
+    opened = [os.readlink(f"/proc/{engine}/fd/{fd}") for fd in os.listdir(f"/proc/{engine}/fd")]
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(10) == 0
+    assert "/dev/zero" not in opened
+
+
 def _is_ready(daemon: Daemon) -> bool:
     try:
         return daemon.get("/readyz", timeout_s=2).status == 200

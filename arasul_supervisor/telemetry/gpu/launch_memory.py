@@ -13,24 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.telemetry.files import names_in, read_text
 from arasul_supervisor.telemetry.gpu.launch import look_for_driver
-from arasul_supervisor.telemetry.gpu.nvml_codes import DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND
-from arasul_supervisor.telemetry.gpu.nvml_verdict import (
-    ANSWERED,
-    DIED,
-    NOT_ASKED,
-    REFUSED,
-    SILENT,
-    nvml_verdict,
-)
 from arasul_supervisor.telemetry.gpu.tegra_node import find_node
-from arasul_supervisor.telemetry.host import read_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from arasul_supervisor.telemetry.gpu.gpu_settings import GpuSettings
-    from arasul_supervisor.telemetry.gpu.nvml_verdict import NvmlVerdict
     from arasul_supervisor.telemetry.gpu.readings import GpuReading
 
 _PROC_GPUS: Final = "proc/driver/nvidia/gpus"
@@ -85,31 +74,13 @@ def memory_at_launch(
     noted = _read_note(state_dir, identity)
     if noted:
         return LaunchMemory(noted)
-    told = nvml_verdict(timeout_s=timeout_s, environ=environ, gives_up=gives_up)
-    gpus = memory_of(told.readings, root)
-    if not gpus and not _has_no_gpu(told):
-        return LaunchMemory(trouble=_trouble(told, timeout_s))
-    write_note(state_dir, identity, gpus)
-    return LaunchMemory(gpus)
+    from arasul_supervisor.telemetry.gpu.nvml_memory import (
+        ask_memory,
+    )  # its import would stand before every spawn
 
-
-def _has_no_gpu(told: NvmlVerdict) -> bool:
-    """No library, no driver, or no card: then there is nothing to be limited."""
-    if told.outcome == ANSWERED:
-        return not told.readings
-    return told.outcome == NOT_ASKED or told.code in (LIBRARY_NOT_FOUND, DRIVER_NOT_LOADED)
-
-
-def _trouble(told: NvmlVerdict, timeout_s: float) -> str:
-    why = {
-        SILENT: f"the driver did not answer within {timeout_s:g} s",
-        REFUSED: f"NVML refuses with code {told.code}",
-        DIED: "the process that asks NVML died",
-    }.get(told.outcome, "NVML does not tell it")
-    return (
-        f"The GPU's memory is not known ({why}), so the engine starts without the limit of "
-        "OLLAMA_GPU_MEMORY_FRACTION; once it is known, the engine's next start has it."
-    )
+    told = ask_memory(root, timeout_s=timeout_s, environ=environ, gives_up=gives_up)
+    write_note(state_dir, identity, told.gpus)
+    return told
 
 
 def memory_of(readings: Sequence[GpuReading], root: Path) -> tuple[GpuMemory, ...]:
@@ -188,5 +159,7 @@ def _read_note(state_dir: Path, identity: tuple[str, ...]) -> tuple[GpuMemory, .
 
 
 def _host_memory(root: Path) -> tuple[GpuMemory, ...]:
+    from arasul_supervisor.telemetry.host import read_memory  # only where a GPU shares it
+
     host = read_memory(root)
     return () if host is None else (GpuMemory(host.total_bytes, host.available_bytes),)
