@@ -98,6 +98,7 @@ class Daemon:
             await self._end()
             if self._engine.is_gone:  # else it is the guardian's: our exit tells it
                 first.guardian.end(loop)
+            first.spools.remove_unused()
             first.reaper.uninstall(loop)
             self._notifier.close()
             self._log.info("daemon_ended")
@@ -170,6 +171,7 @@ class Daemon:
         if seen.ready_mono is not None and seen.generation > self._known_version_of:
             self._known_version_of = seen.generation
             self._first.plan.note_version(seen.engine_version)
+            self._first.plan.make_ready_for(seen.generation + 1)
 
     async def _serve(self) -> None:
         """Import the heavy libraries beside the running loop, and open the management API."""

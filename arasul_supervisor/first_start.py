@@ -66,12 +66,12 @@ class FirstStart:
         if at_launch.trouble:
             log.warning("gpu_memory_unknown", sentence=at_launch.trouble)
         self.gpu_memory = GpuMemoryBook(settings.state_dir, at_launch)
-        self._spools = SpoolFolder(settings.state_dir / "spool")
+        self.spools = SpoolFolder(settings.state_dir / "spool")
         self.plan = LaunchPlan(
             settings,
             environ,
             marker=self.marker,
-            spools=self._spools,
+            spools=self.spools,
             gpus=lambda: [GpuMemory(gpu.total_bytes, gpu.available_bytes) for gpu in self.gpu_memory.gpus],
             log=log,
         )
@@ -92,7 +92,7 @@ class FirstStart:
         ended, self.survivors = strays.sweep(installation_prefix(self.marker), bound_s=_STRAYS_S)
         if ended:
             self._log.warning("strays_ended", pids=ended, decision="an earlier life had left them behind")
-        self.leftovers = self._spools.leftovers()  # nobody writes there any more
+        self.leftovers = self.spools.leftovers()  # nobody writes there any more
         if self._early.asked is not None:
             return
         if os.getpid() != 1:

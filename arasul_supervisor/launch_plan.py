@@ -105,6 +105,10 @@ class LaunchPlan:
         """Runner options for loads made by us, for the engine that is known now."""
         return load_options(self._settings, self.engine_version)
 
+    def make_ready_for(self, generation: int) -> None:
+        """Do now what that generation's start need not do, should it come."""
+        self._spools.make_ahead(generation)
+
     def note_version(self, version: str | None) -> None:
         """Remember what the engine calls itself: the next start derives its settings for that generation."""
         if version is not None and version != self._noted and self._settings.engine_binary is not None:

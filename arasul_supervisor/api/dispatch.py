@@ -12,6 +12,7 @@ from arasul_supervisor.api.answers import LineStream, Reply
 from arasul_supervisor.api.bounds import bounded
 from arasul_supervisor.api.requests import decode_query, read_json
 from arasul_supervisor.api.responses import (
+    NO_HEADERS,
     error_response,
     reply_response,
     stream_lines,
@@ -21,7 +22,8 @@ from arasul_supervisor.api.routes import Call, is_engine_path
 from arasul_supervisor.errors import ArasulError, BadInput, BodyTooLarge, SlowRequest, UnknownPath
 
 if TYPE_CHECKING:
-    from arasul_supervisor.api.answers import Answer
+    from collections.abc import Mapping
+
     from arasul_supervisor.api.guards import Guard
     from arasul_supervisor.api.passthrough import Passthrough
     from arasul_supervisor.api.routes import Match, RouteTable
@@ -69,8 +71,9 @@ class Dispatch:
         raise UnknownPath(f"There is nothing at {path[:200]}.", hint="GET /openapi.json lists what is here.")
 
     async def _own(self, request: web.BaseRequest, match: Match, query: str) -> web.StreamResponse:
-        route = match.route
-        self._guard.check_origin(request.method, request.headers)
+        route, is_of_a_page = match.route, "Origin" in request.headers
+        if is_of_a_page:
+            self._guard.check_origin(request.method, request.headers)
         values = decode_query(query, route.query)
         body = await read_json(request, route.body) if route.takes_body else None
         answer = route.handler(Call(match.path, values, body))
@@ -79,14 +82,16 @@ class Dispatch:
                 answer = await answer
             else:
                 answer = await bounded(answer, bound_s=route.bound_s, late=route.late)
-        return await self._send(request, answer)
-
-    async def _send(self, request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-        cors = self._guard.cors_headers(request.headers)
+        headers = self._guard.cors_headers(request.headers) if is_of_a_page else NO_HEADERS
         if isinstance(answer, Reply):
-            return reply_response(answer, cors)
+            return reply_response(answer, headers)
+        return await self._stream(request, answer, headers)
+
+    async def _stream(
+        self, request: web.BaseRequest, answer: LineStream, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
         try:
-            return await stream_lines(request, answer, headers=cors, report=self._report)
+            return await stream_lines(request, answer, headers=headers, report=self._report)
         except (ConnectionError, asyncio.CancelledError):
             if answer.on_client_gone is not None and not self.is_closing:
                 answer.on_client_gone()

@@ -88,7 +88,8 @@ class Connection(web.RequestHandler):
             self._refuse(400, "Bad Request", BadInput("This is not a well-formed HTTP request."))
             return
         if self._request_count != heads:
-            self._disarm()
+            if self._head_timer is not None:
+                self._disarm()
             self._body = self._messages[-1][1] if self._messages else None
         elif data and self._head_timer is None and (self._body is None or self._body.is_eof()):
             self._head_timer = self._loop.call_later(HEAD_S, self._end_slow_head)

@@ -126,8 +126,10 @@ class Reaper:
 
     def _children(self) -> list[int]:
         """As `children_of_self`, from the file that stays open: a look stands before each start."""
-        listed = os.pread(self._children_fd, _MAX_BYTES, 0) if self._children_fd >= 0 else b""
-        return [int(pid) for pid in listed.split()] if 0 < len(listed) < _MAX_BYTES else children_of_self()
+        if self._children_fd < 0:
+            return children_of_self()
+        listed = os.pread(self._children_fd, _MAX_BYTES, 0)
+        return [int(pid) for pid in listed.split()] if len(listed) < _MAX_BYTES else children_of_self()
 
     @staticmethod
     def _reap(pid: int) -> bool:

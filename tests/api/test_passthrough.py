@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp.client_proto import ResponseHandler
 
+from arasul_supervisor.api.passthrough import CHUNKED_READ_BYTES
 from arasul_supervisor.supervision.snapshot import State
 from tests.api.raw import ask, connection, eventually
 from tests.api.stubs import api_under_test
@@ -313,6 +315,34 @@ async def test_a_slow_reader_slows_the_engine() -> None:
 
         assert sent < 32 * MIB
         await asyncio.wait_for(upstream.is_gone.wait(), 1.0)
+
+
+async def test_of_a_fast_stream_of_small_lines_only_so_much_is_taken_in_one_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    took: list[int] = []
+    take = ResponseHandler.data_received
+
+    def noting(protocol: ResponseHandler, data: bytes) -> None:
+        took.append(len(data))
+        take(protocol, data)
+
+    monkeypatch.setattr(ResponseHandler, "data_received", noting)
+    go_on = asyncio.Event()
+
+    async def pours(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await go_on.wait()
+        writer.write(b"5\r\nline\n\r\n" * 100_000 + b"0\r\n\r\n")
+
+    async with upstream_that(pours) as (port, _), api_under_test(port) as api, connection(api.port) as client:
+        await client.send(b"GET /api/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        await client.reader.readuntil(b"\r\n\r\n")
+        go_on.set()
+        everything = await client.rest()
+
+        assert everything.count(b"l") == 100_000  # which is no digit of a chunk's size
+        assert max(took) <= CHUNKED_READ_BYTES
 
 
 @pytest.mark.parametrize("has_head", [True, False], ids=["in the answer", "before the answer"])

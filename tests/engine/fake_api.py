@@ -187,10 +187,11 @@ class FakeApi:
                     connection.wait_until_gone()
                     raise ConnectionResetError
                 done += done < stall
+                now_us = time.monotonic_ns() // 1000
                 blob = {
                     "digest": f"sha256:{digest_of(name)}",
                     "total": total,
-                    "completed": total * done // count,
+                    "completed": now_us if options("stamped", 0) else total * done // count,
                 }
                 yield {"status": f"pulling {digest_of(name)[:12]}", **blob}
             if failure:

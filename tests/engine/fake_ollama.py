@@ -54,8 +54,9 @@ Modes of an answer; each takes path[any; a prefix] method[any] after[0: spared r
     garbage                             bytes that are no HTTP
     huge        mb[8]                   a JSON object of that size
     die         code[2] signal[]        ends the process in the request
-    pull        lines[5] line_s[0.01] total[1000000] fail[] stall_after[] silent_after[]
-                                        how /api/pull goes; fail = text of the error in its last line
+    pull        lines[5] line_s[0.01] total[1000000] stamped[0] fail[] stall_after[] silent_after[]
+                                        how /api/pull goes; stamped = `completed` is the monotonic clock in
+                                        microseconds; fail = text of the error in its last line
     tokens      s[0]                    pause between two tokens of an answer
 
 Modes of the loaded models, with `runners`:

@@ -16,7 +16,7 @@ import pytest
 
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.errors import EngineDown
-from arasul_supervisor.supervision.child import Launch
+from arasul_supervisor.supervision.child import Launch, Started, spawn
 from arasul_supervisor.supervision.engine import Engine
 from arasul_supervisor.supervision.init import Reaper, become_subreaper
 from arasul_supervisor.supervision.process_stat import read_stat
@@ -60,6 +60,7 @@ async def owned(
     policy: RestartPolicy | None = None,
     strays: Sequence[Stray] = (),
     program: Path | None = None,
+    runs_already: bool = False,
     expect_deaths: Callable[[int, int], None] = lambda _generation, _ended: None,
 ) -> AsyncIterator[Engine]:
     """An engine with its owner, without a daemon around it; stopped at the end."""
@@ -68,9 +69,14 @@ async def owned(
     reaper.install(loop)
     environment = {"PATH": os.defpath, "OLLAMA_HOST": f"127.0.0.1:{port}", MARKER_VARIABLE: MARKER}
     environment.update(fake.environment(modes))
+
+    def launch(n: int) -> Launch:
+        return Launch((str(program or fake.binary), "serve"), environment, fake.folder / f"spool-{n}")
+
+    first = Started(spawn(launch(1), generation=1, reaper=reaper), 1.0, 2.0) if runs_already else None
     engine = Engine(
         EngineWiring(
-            lambda n: Launch((str(program or fake.binary), "serve"), environment, fake.folder / f"spool-{n}"),
+            launch,
             lambda _lines: None,
             lambda _generation: (),
             lambda _code: None,
@@ -83,7 +89,7 @@ async def owned(
         clock=SystemClock(),
         log=Told(),
     )
-    owner = loop.create_task(engine.run(strays))
+    owner = loop.create_task(engine.run(strays, first=first))
     try:
         yield engine
         await asyncio.wait_for(engine.shut_down(), 10)
@@ -109,6 +115,23 @@ def unkillable_stray(monkeypatch: pytest.MonkeyPatch) -> list[Stray]:
     )
     monkeypatch.setattr("arasul_supervisor.supervision.effects._SWEEP_PAUSE_S", 0.02)
     return living
+
+
+async def test_what_runs_already_is_the_first_generation(fake_engine: FakeEngine) -> None:
+    async with owned(fake_engine, runs_already=True) as engine:
+        seen = await until(engine, State.RUNNING)
+        assert (seen.generation, fake_engine.lives()) == (1, [seen.pid])
+        assert (seen.started_at, seen.started_mono) == (1.0, 2.0)
+
+
+async def test_what_ran_already_and_has_died_meanwhile_is_followed_by_the_second_generation(
+    fake_engine: FakeEngine,
+) -> None:
+    policy = RestartPolicy(stable_s=0, base_s=0.01)
+    async with owned(fake_engine, "crash|healthy", policy=policy, runs_already=True) as engine:
+        seen = await until(engine, State.RUNNING, generation=2)
+        assert seen.last_exit is not None
+        assert (seen.last_exit.generation, len(fake_engine.lives())) == (1, 2)
 
 
 async def test_strays_that_nothing_ends_are_fatal_and_nothing_is_started_beside_them(

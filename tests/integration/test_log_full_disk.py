@@ -49,9 +49,9 @@ async def test_a_full_disk_is_said_and_its_end_too(ground: FollowerGround, disk_
     assert ground.data == b"before\n" + MISSING_NOTE
 
 
-async def test_the_disk_is_looked_at_once_a_second(
-    ground: FollowerGround, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one whenever the disk is looked at."""
     looks: list[int] = []
     really = os.fstatvfs
 
@@ -60,11 +60,27 @@ async def test_the_disk_is_looked_at_once_a_second(
         return really(fd)
 
     monkeypatch.setattr(os, "fstatvfs", count)
+    return looks
+
+
+async def test_the_disk_of_a_log_that_grows_is_looked_at_once_a_second(
+    ground: FollowerGround, looks: list[int]
+) -> None:
     spool = ground.begin(1)
     for _ in range(100):  # 2.5 s in steps of 25 ms
         append(spool, LINE)
         await ground.read_all()
         ground.clock.now += 0.025
+    assert len(looks) == 3
+
+
+async def test_the_disk_of_a_log_that_rests_is_looked_at_every_five_seconds(
+    ground: FollowerGround, looks: list[int]
+) -> None:
+    ground.begin(1, written=b"all\n")
+    for _ in range(110):  # 11 s in steps of 0.1 s: at 0, at 1 after the line, then at 6 and 11
+        await ground.read_all()
+        ground.clock.now += 0.1
     assert len(looks) == 3
 
 

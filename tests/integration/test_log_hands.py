@@ -120,6 +120,32 @@ def test_a_folder_that_was_removed_is_made_again_for_the_next_spool(tmp_path: Pa
     assert folder.path_for(2).parent.is_dir()
 
 
+def test_the_next_spool_is_there_before_it_is_needed_and_does_not_outlive_the_daemon(
+    daemon: DaemonFactory,
+) -> None:
+    started = daemon().wait_ready()
+    folder = started.state_dir / "spool"
+    ahead = list(folder.glob("*-2.log"))
+    started.stop()
+    assert (len(ahead), list(folder.glob("*-2.log"))) == (1, [])
+
+
+def test_a_spool_made_ahead_is_the_one_that_is_used(tmp_path: Path) -> None:
+    folder = SpoolFolder(tmp_path / "spool")
+    folder.make_ahead(2)
+    (made,) = (tmp_path / "spool").iterdir()
+    assert folder.path_for(2) == made
+    folder.remove_unused()
+    assert made.exists()
+
+
+def test_of_spools_made_ahead_only_the_last_is_kept(tmp_path: Path) -> None:
+    folder = SpoolFolder(tmp_path / "spool")
+    folder.make_ahead(2)
+    folder.make_ahead(5)
+    assert [path.name[-6:] for path in (tmp_path / "spool").iterdir()] == ["-5.log"]
+
+
 def test_an_engine_whose_spool_folder_was_removed_serves_on_and_the_next_has_one_again(
     daemon: DaemonFactory,
 ) -> None:

@@ -36,7 +36,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[SpoolReader]:
     return looks
 
 
-async def test_while_inotify_works_an_idle_engine_is_looked_at_once_a_second(
+async def test_until_inotify_has_told_of_it_an_idle_engine_is_looked_at_once_a_second(
     tmp_path: Path, looks: list[SpoolReader]
 ) -> None:
     ground = LogGround(tmp_path)
@@ -48,6 +48,46 @@ async def test_while_inotify_works_an_idle_engine_is_looked_at_once_a_second(
         await asyncio.sleep(4.0)
         n_looks = len(looks)
     assert 3 <= n_looks <= 5
+
+
+async def test_an_idle_engine_of_which_inotify_has_told_is_hardly_looked_at(
+    tmp_path: Path, looks: list[SpoolReader]
+) -> None:
+    ground = LogGround(tmp_path)
+    spool = ground.begin(1, written=b"before\n")
+    async with ground.running():
+        await ground.until_text("before")
+        append(spool, b"here\n")
+        await ground.until_text("here")
+        await asyncio.sleep(1.2)  # until its disk has been looked at once more
+        looks.clear()
+        await asyncio.sleep(4.0)
+        n_looks = len(looks)
+    assert n_looks <= 2
+
+
+async def test_a_line_that_inotify_tells_of_after_a_rest_is_seen_at_once(tmp_path: Path) -> None:
+    ground = LogGround(tmp_path)
+    spool = ground.begin(1, written=b"before\n")
+    async with ground.running():
+        await ground.until_text("before")
+        append(spool, b"first\n")
+        await ground.until_text("first")
+        await asyncio.sleep(1.5)  # at rest: the next look by itself is far
+        append(spool, b"second\n")
+        await asyncio.wait_for(ground.until_text("second"), 2)
+
+
+async def test_a_line_without_an_end_is_shown_after_a_second_whatever_inotify_told(tmp_path: Path) -> None:
+    ground = LogGround(tmp_path)
+    spool = ground.begin(1, written=b"before\n")
+    async with ground.running():
+        await ground.until_text("before")
+        append(spool, b"whole\n")
+        await ground.until_text("whole")
+        await asyncio.sleep(1.5)
+        append(spool, b"half")
+        await asyncio.wait_for(ground.until_text("half"), 3)
 
 
 async def test_without_inotify_an_idle_engine_is_looked_at_often(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import threading
 import time
@@ -154,7 +155,8 @@ def test_a_finished_pull_stays_finished_after_a_restart(start: Start, registry: 
     job_id = begin(running, registry.put_bytes("new", BLOB))
     done = wait_done(running, job_id)
     journal = running.state_dir / "pulls.json"
-    running.wait_for(lambda: '"done"' in journal.read_text(), what="it is on disk")
+    ended = re.compile(r'"state": ?"done".*"finished_at": ?\d')
+    running.wait_for(lambda: ended.search(journal.read_text()) is not None, what="its end is on disk")
     end_and_start(running, registry, signal.SIGKILL)
     kept = ("state", "attempts", "total", "completed", "started_at", "finished_at", "error")
     again = job(running, job_id)
