@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -27,29 +27,27 @@ if TYPE_CHECKING:
 
 FILE: Final = Path(__file__).with_name("bars.json")
 TRIES: Final = 3
-ROOM: Final = 1.5
-"""How much worse than seen a ratio may be. On one idle machine the ratios of ten runs differed by up to a fifth."""
 NOT_MEASURED: Final = "NOT MEASURED"
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bound of one ratio. `seen`: what it was when the bar was recorded."""
+    """A bound of one ratio: what was seen when it was recorded, with `room`, the factor by which it may be worse."""
 
     bench: str
     figure: str
     sense: Literal["<=", ">="]
     seen: float
-    bar: float
+    room: float
+
+    @property
+    def bar(self) -> float:
+        """The worst that passes."""
+        return self.seen * self.room if self.sense == "<=" else self.seen / self.room
 
     def is_met_by(self, ratio: float) -> bool:
         """Whether the ratio is no worse than it may be."""
         return Goal(self.sense, self.bar).is_met_by(ratio)
-
-    def recorded(self, ratio: float) -> Bar:
-        """The same with a bar that leaves room above (below) that ratio."""
-        bar = ratio * ROOM if self.sense == "<=" else ratio / ROOM
-        return Bar(self.bench, self.figure, self.sense, round(ratio, 3), round(bar, 3))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,9 +60,14 @@ def main(argv: Sequence[str]) -> int:
     names = list(dict.fromkeys(bar.bench for bar in bars))
     found = {name: _try(name, [bar for bar in bars if bar.bench == name], is_recording) for name in names}
     if is_recording:
-        write_bars(bar.recorded(found[bar.bench].get(bar.figure) or bar.seen) for bar in bars)
+        bars = [replace(bar, seen=round(found[bar.bench].get(bar.figure) or bar.seen, 3)) for bar in bars]
+        write_bars(bars)
     missed = [bar for bar in bars if is_missed(bar, found[bar.bench])]
-    print(f"{len(bars) - len(missed)} of {len(bars)} bars held, {time.monotonic() - began_s:.0f} s.")
+    n_held = sum(_is_held(bar, found[bar.bench]) for bar in bars)
+    print(
+        f"{n_held} of {len(bars)} bars held, {len(missed)} missed, {len(bars) - n_held - len(missed)} not told,"
+        f" {time.monotonic() - began_s:.0f} s."
+    )
     return int(bool(missed) and not is_recording)
 
 
@@ -93,7 +96,9 @@ def read_bars() -> list[Bar]:
 
 def write_bars(bars: Iterable[Bar]) -> None:
     """Record them."""
-    FILE.write_text(json.dumps([asdict(bar) for bar in bars], indent=1) + "\n", encoding="utf-8")
+    FILE.write_text(
+        json.dumps([asdict(bar) for bar in bars], indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def _try(bench: str, bars: Sequence[Bar], is_recording: bool) -> Ratios:
@@ -122,7 +127,9 @@ def _tell(bar: Bar, ratios: Ratios, outcome: Outcome, number: int) -> None:
     ratio = ratios.get(bar.figure)
     if ratio is not None:
         verdict = "ok" if bar.is_met_by(ratio) else f"MISSED in try {number}"
-        print(f"  {what}: {ratio:.2f} (bar {bar.sense} {bar.bar:g}, seen {bar.seen:g}) {verdict}", flush=True)
+        print(
+            f"  {what}: {ratio:.2f} (bar {bar.sense} {bar.bar:.2f}, seen {bar.seen:g}) {verdict}", flush=True
+        )
         return
     why = [remark for remark in outcome.remarks if NOT_MEASURED in remark]
     if bar.figure not in ratios:

@@ -19,7 +19,7 @@ from tests.engine.fake import FakeEngine, make_fake_engine
 from tests.engine.processes import kill_all_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
@@ -120,17 +120,30 @@ class MemoryWatch:
 
 
 @contextmanager
-def ready_daemon(*, is_read: bool, kept: bytes, core: int | None = None) -> Iterator[Subject]:
+def ready_daemon(
+    *,
+    is_read: bool = False,
+    kept: bytes = b"",
+    core: int | None = None,
+    engine_program: Path | None = None,
+    models: Path | None = None,
+    env: Mapping[str, str | None] | None = None,
+) -> Iterator[Subject]:
     """A daemon in a folder of its own, ready and settled; at the end nothing of it is left.
 
     :param is_read: its stdout is a pipe that is read, else /dev/null
     :param kept: see `OutputReader`
     :param core: the one core on which it may run; its engine runs where the caller may
+    :param engine_program: another engine in place of the fake one
+    :param models: its model store, an empty one otherwise
+    :param env: variables that win over all others
     """
     under = ("taskset", "--cpu-list", str(core)) if core is not None else ()
     with tempfile.TemporaryDirectory(prefix="arasul-bench-") as folder:
         engine = make_fake_engine(Path(folder, "fake"))
-        daemon = DaemonFactory(Path(folder), engine).prepare(under=under)
+        daemon = DaemonFactory(Path(folder), engine).prepare(
+            engine=engine_program, models=models, env=env, under=under
+        )
         read_end, write_end = os.pipe()
         with open(os.devnull, "wb") as nobody:
             _spawn(daemon, write_end if is_read else nobody.fileno())
@@ -154,10 +167,12 @@ def ready_daemon(*, is_read: bool, kept: bytes, core: int | None = None) -> Iter
 
 
 @contextmanager
-def health_probe(port: int) -> Iterator[list[tuple[int, int, int]]]:
-    """Probes /health meanwhile; the list is filled when the block ends (see `health_probe.py` for its items)."""
+def health_probe(
+    port: int, *, path: str = "/health", period_s: float = 0.02
+) -> Iterator[list[tuple[int, int, int]]]:
+    """Probes that path meanwhile; the list is filled when the block ends (see `health_probe.py` for its items)."""
     seen: list[tuple[int, int, int]] = []
-    command = [sys.executable, "-m", "bench.health_probe", str(port)]
+    command = [sys.executable, "-m", "bench.health_probe", str(port), path, str(period_s)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as probe:
         try:
             yield seen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from bench.figures import WIDE, Goal
+from bench.figures import WIDE_AT_THE_END, Goal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,12 +43,13 @@ def add_growth(
     *,
     goal: Goal | None = None,
     of: Callable[[Sequence[float]], float] | None = None,
-    wide: float = WIDE,
+    wide: float = WIDE_AT_THE_END,
 ) -> None:
     """Add the figure at each size, those above the base beside it; the goal is for the ratio at the largest.
 
     :param by_size: rounds that were taken in turn, as many for each size, the smallest first
     :param noun: of what there are so many
+    :param wide: see `Figure`; much, for what is looked for here is far off: of a square a hundred times
     """
     sizes = list(by_size)
     base = base_of(sizes)

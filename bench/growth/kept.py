@@ -12,8 +12,12 @@ from arasul_supervisor.healing.diagnosis.verdicts import Cure, Kind
 from arasul_supervisor.healing.incidents.incident import Result
 from arasul_supervisor.healing.incidents.incident_book import IncidentBook
 from arasul_supervisor.healing.incidents.incident_store import MAX_BYTES, MAX_INCIDENTS, IncidentStore
+from arasul_supervisor.logs.engine_log import RING_LINES
+from arasul_supervisor.logs.meaning.screen import screen
+from arasul_supervisor.logs.ring import LineFilter, LogBlock, Ring
 from arasul_supervisor.telemetry.history import History, Sample
 from bench.figures import Figure, Goal, Outcome
+from bench.logs.flood import SESSION
 from tests.engine.log_ground import HandClock
 
 if TYPE_CHECKING:
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
 Kept = TypeVar("Kept")
 DAY_S: Final = 86400
 PERIOD_S: Final = 5.0
+LINES_A_DAY: Final = 500
+MOST_OF_LINES_KIB: Final = 8 * 1024
+"""The text of all lines may have 4 MiB; as much again for what is known of them."""
 TAIL: Final = (
     'time=2026-11-29T08:12:03.000Z level=ERROR source=server.go:512 msg="something went wrong"',
 ) * 20
@@ -37,11 +44,18 @@ class Silent:
 
 
 def add_kept(outcome: Outcome, n_days: int, *, crashes_a_day: int) -> None:
-    """Add what the samples of so many days weigh, and the incidents, none of which is like another."""
+    """Add what the samples of so many days weigh, the lines, and the incidents, none of which is like another."""
     n_samples = round(n_days * DAY_S / PERIOD_S)
     history, kib = _weighed(lambda: _history_of(n_samples))
     kept = len(history.last(float("inf"), now_mono=n_samples * PERIOD_S))
     outcome.figures.append(Figure(f"history: {kept} kept of {n_samples:,} samples", kib, "KiB"))
+    n_lines = n_days * LINES_A_DAY
+    ring, kib = _weighed(lambda: _ring_of(n_lines))
+    kept = len(ring.latest(n_lines, LineFilter()).lines)
+    outcome.figures += (
+        Figure(f"log: kept of {n_lines:,} lines, each read alone", kept, "", Goal("<=", RING_LINES)),
+        Figure("log: in memory", kib, "KiB", Goal("<=", MOST_OF_LINES_KIB)),
+    )
     n_incidents = n_days * crashes_a_day
     with tempfile.TemporaryDirectory(prefix="arasul-bench-") as folder:
         book, kib = _weighed(lambda: asyncio.run(_book_of(n_incidents, Path(folder))))
@@ -61,6 +75,15 @@ def _history_of(n_samples: int) -> History:
         value = number + 0.5
         history.add(Sample(*(value for _ in range(8))), taken_mono=number * PERIOD_S)
     return history
+
+
+def _ring_of(n_lines: int) -> Ring:
+    """Recorded lines, each a block of its own, as a quiet engine writes them: so they weigh most."""
+    lines, ring = SESSION.read_bytes().splitlines(keepends=True), Ring(limit_lines=RING_LINES)
+    for number in range(n_lines):
+        seen = screen(lines[number % len(lines)])
+        ring.append(LogBlock(ring.next_seq, float(number), 1, seen.data, seen.n_lines, seen.matches))
+    return ring
 
 
 async def _book_of(n_incidents: int, folder: Path) -> IncidentBook:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench.figures import Figure, Goal, Outcome, p50
+from arasul_supervisor.clock import SystemClock
+from arasul_supervisor.logs.public_log import PublicLog
+from bench.figures import WIDE_AT_THE_END, Figure, Goal, Outcome, p50
 from bench.logs.flood import OVER, SESSION, tail_of
 from bench.rounds import alternate
 from bench.subject import ready_daemon, wait_for
@@ -33,6 +35,8 @@ ROOM: Final = 1.5
 """Over the bound of the public files: the spool is freed in steps, and a file is renamed after it is full."""
 NO_ROTATION: Final = {"ARASUL_LOG_MAX_BYTES": "12GiB"}
 LIMIT_S: Final = 400.0
+AHEAD_MB: Final = 32
+"""How far the engine is ahead of the daemon at most."""
 
 
 def measure(*, is_quick: bool) -> Outcome:
@@ -42,6 +46,7 @@ def measure(*, is_quick: bool) -> Outcome:
         "A log that lies there is a hole with recorded lines at its end: nobody may read it whole to notice."
     )
     _add_starts(outcome, sizes, rounds=3 if is_quick else 8)
+    _add_rotations(outcome, sizes, rounds=4 if is_quick else 20)
     _add_stream(outcome, sizes)
     return outcome
 
@@ -77,6 +82,29 @@ def _start_over(mb: int, env: dict[str, str]) -> list[float]:
                 factory.end()
 
 
+def _add_rotations(outcome: Outcome, sizes: tuple[int, ...], *, rounds: int) -> None:
+    """One line more than a file of that size takes: how long the write takes that rotates it."""
+    taken = alternate({_named(mb): partial(_rotate_ms, mb) for mb in sizes}, rounds=rounds)
+    first = _named(sizes[0])
+    for name, samples in taken.items():
+        beside = None if name == first else (first, taken[first])
+        outcome.add_rounds(f"a write that rotates {name}", samples, "ms", beside=beside, wide=WIDE_AT_THE_END)
+
+
+def _rotate_ms(mb: int) -> list[float]:
+    with tempfile.TemporaryDirectory(prefix="arasul-bench-") as folder:
+        path = Path(folder, "ollama.log")
+        _write_log(path, mb)
+        log = PublicLog(path, max_bytes=mb * MB, keep=KEEP, clock=SystemClock())
+        began_s = time.perf_counter()
+        log.write(b"one line more\n")
+        took_ms = (time.perf_counter() - began_s) * 1e3
+        log.rotation.wait()
+        log.close()
+        assert path.stat().st_size < MB, "it was not rotated"
+    return [took_ms]
+
+
 def _write_log(log: Path, mb: int) -> None:
     """A hole, and whole lines at its end."""
     _, _, lines = SESSION.read_bytes()[-MB // 2 :].partition(b"\n")
@@ -90,16 +118,18 @@ def _add_stream(outcome: Outcome, sizes: tuple[int, ...]) -> None:
     """One daemon through which ever more goes; what it costs afterwards to ask it, and what lies on the disk."""
     env = {"ARASUL_LOG_MAX_BYTES": str(KEPT_BYTES), "ARASUL_LOG_KEEP": str(KEEP)}
     bound_mib = KEPT_BYTES * (KEEP + 1) / MIB
+    most_mib = bound_mib * ROOM + AHEAD_MB * MB / MIB
     passed = 0
     asked_ms: list[list[float]] = []
     with ready_daemon(env=env) as subject:
         for mb in sizes:
-            _log(subject, mb - passed)
+            on_disk = _log(subject, mb - passed)
             passed = mb
             asked_ms.append([_asked_ms(subject) for _ in range(N_ASKED)])
             name = f"after {_named(mb)}"
             outcome.figures += (
                 Figure(f"{name}: on disk", _disk_mib(subject), "MiB", Goal("<=", bound_mib * ROOM)),
+                Figure(f"{name}: on disk at most, meanwhile", max(on_disk), "MiB", Goal("<=", most_mib)),
                 Figure(f"{name}: resident memory", subject.resident_bytes() / MIB, "MiB"),
                 Figure(f"{name}: /api/logs?lines=5000", p50(asked_ms[-1]), "ms", n=N_ASKED),
             )
@@ -109,17 +139,22 @@ def _add_stream(outcome: Outcome, sizes: tuple[int, ...]) -> None:
     )
 
 
-def _log(subject: Subject, mb: int) -> None:
-    """Have the engine write so much, as fast as it is copied; returns when all of it was."""
+def _log(subject: Subject, mb: int) -> list[float]:
+    """Have the engine write so much, as fast as it is copied; what lay on the disk meanwhile, in MiB."""
     log = Path(subject.daemon.environment["ARASUL_LOG_FILE"])
+    note, on_disk = subject.engine.folder / str(mb), [_disk_mib(subject)]
+
+    def is_written() -> bool:
+        on_disk.append(_disk_mib(subject))
+        return note.exists()
+
     subject.engine.control("")
     time.sleep(0.5)
-    subject.engine.control(
-        f"replay,file={SESSION},total_mb={mb},ahead_mb=32,note={subject.engine.folder / str(mb)}"
-    )
-    wait_for((subject.engine.folder / str(mb)).exists, what=f"{mb} MB were written", limit_s=LIMIT_S)
+    subject.engine.control(f"replay,file={SESSION},total_mb={mb},ahead_mb={AHEAD_MB},note={note}")
+    wait_for(is_written, what=f"{mb} MB were written", limit_s=LIMIT_S)
     wait_for(lambda: OVER in tail_of(log), what="the public log is level", limit_s=LIMIT_S)
     time.sleep(1.0)  # the spool is freed behind
+    return on_disk
 
 
 def _asked_ms(subject: Subject) -> float:
@@ -132,7 +167,11 @@ def _disk_mib(subject: Subject) -> float:
     """What the spool and all files of the public log take on the disk; holes take nothing."""
     log = Path(subject.daemon.environment["ARASUL_LOG_FILE"])
     files = [*log.parent.glob(f"{log.name}*"), *subject.daemon.state_dir.rglob("*")]
-    return sum(file.stat().st_blocks * 512 for file in files if file.is_file()) / MIB
+    n_blocks = 0
+    for file in files:
+        with suppress(FileNotFoundError):  # it has just been moved on
+            n_blocks += file.stat().st_blocks if file.is_file() else 0
+    return n_blocks * 512 / MIB
 
 
 def _named(mb: int) -> str:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench.figures import Figure, Goal, Outcome
+from bench.figures import WIDE_AT_THE_END, Figure, Goal, Outcome
 from bench.growth.growth import MIB, add_growth, busy_s, flat, linear
 from bench.restarts.real_engine import find_ollama
 from bench.rounds import alternate
@@ -153,8 +153,8 @@ def _lists(boxes: dict[int, Box], size: Size, outcome: Outcome) -> None:
     add_growth(outcome, "GET /api/models cold", colds, "ms", NOUN)
     largest = size.models[-1]
     outcome.add_rounds(
-        f"GET /api/models cold, {largest:,} {NOUN} ", colds[largest], "ms",
-        beside=("Ollama's GET /api/tags", taken[f"tags {largest}"]),
+        f"the same, {largest:,} {NOUN}", colds[largest], "ms",
+        beside=("Ollama's GET /api/tags", taken[f"tags {largest}"]), wide=WIDE_AT_THE_END,
     )  # fmt: skip
     goal = linear(size.models)
     colds_busy = _without_warm_up(busy_ms)
@@ -211,7 +211,8 @@ def _cheap(
         return took_ms
 
     taken = alternate({str(n): partial(times, n) for n in boxes}, rounds=size.rounds)
-    add_growth(outcome, name, {n: taken[str(n)] for n in boxes}, "ms", NOUN)
+    for n in (size.models[0], size.models[-1]):
+        outcome.add_rounds(f"{name}, {n:,} {NOUN}", taken[str(n)], "ms", wide=WIDE_AT_THE_END)
     add_growth(outcome, f"{name}: {BUSY}", _without_warm_up(busy_ms), "ms", NOUN, goal=goal)
 
 

@@ -32,6 +32,8 @@ FULL_DAYS, QUICK_DAYS = 30, 4
 CRASHES_A_DAY: Final = 40
 LOADS_A_DAY: Final = 24
 PULLS_A_DAY: Final = 6
+NOBODY: Final = "127.0.0.1:1"
+"""A registry that is not there: the daemon's own look into it ends at once, and the fake engine pulls all the same."""
 LOG_MB_A_DAY: Final = 4
 ASKED_A_DAY: Final = {
     "/health": 2880,
@@ -114,7 +116,8 @@ def _live_a_day(subject: Subject) -> None:
             )
         _post(connection, "/api/cache/clear", {})
         for number in range(PULLS_A_DAY):
-            _post(connection, "/api/models/pull", {"model": f"pulled{number}", "stream": False})
+            model = f"{NOBODY}/library/pulled{number}"
+            _post(connection, "/api/models/pull", {"model": model, "insecure": True, "stream": False})
     subject.engine.control("")
     for _ in range(CRASHES_A_DAY):
         _crash(subject)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bench.answers.cores import one_core_apart
-from bench.figures import WIDE_AT_THE_END, Figure, Goal, Outcome, p99
+from bench.figures import Figure, Goal, Outcome, p99
 from bench.growth.growth import MIB, add_growth, busy_s, flat, linear
 from bench.rounds import alternate
 from bench.subject import ready_daemon
@@ -147,7 +147,7 @@ def _add(outcome: Outcome, kind: str, name: str, seen: dict[int, list[Watched]],
     )  # fmt: skip
     late = rounds(lambda one: one.late_ms)
     add(f"{name}: lateness, p50", late, "ms")
-    add(f"{name}: lateness, p99", late, "ms", of=p99, wide=WIDE_AT_THE_END)
+    add(f"{name}: lateness, p99", late, "ms", of=p99)
     add(f"{name}: resident", rounds(lambda one: [one.resident_mib]), "MiB", goal=flat())
     if kind == "pull":
         add(f"{name}: the pull takes", rounds(lambda one: [one.took_s]), "s", goal=flat())
