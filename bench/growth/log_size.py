@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.logs.public_log import PublicLog
-from bench.figures import WIDE_AT_THE_END, Figure, Goal, Outcome, p50
+from bench.figures import WIDE_AT_THE_END, Figure, Goal, Outcome
+from bench.growth.growth import add_growth, busy_s, flat
 from bench.logs.flood import OVER, SESSION, tail_of
 from bench.rounds import alternate
 from bench.subject import ready_daemon, wait_for
@@ -34,6 +35,8 @@ KEEP: Final = 3
 ROOM: Final = 1.5
 """Over the bound of the public files: the spool is freed in steps, and a file is renamed after it is full."""
 NO_ROTATION: Final = {"ARASUL_LOG_MAX_BYTES": "12GiB"}
+SPOOL_AT_REST: Final = Goal("<=", 2)
+"""It is freed in steps of 1 MiB."""
 LIMIT_S: Final = 400.0
 AHEAD_MB: Final = 32
 """How far the engine is ahead of the daemon at most."""
@@ -120,20 +123,25 @@ def _add_stream(outcome: Outcome, sizes: tuple[int, ...]) -> None:
     bound_mib = KEPT_BYTES * (KEEP + 1) / MIB
     most_mib = bound_mib * ROOM + AHEAD_MB * MB / MIB
     passed = 0
-    asked_ms: list[list[float]] = []
+    asked_ms: dict[int, list[list[float]]] = {}
+    resident: dict[int, list[list[float]]] = {}
     with ready_daemon(env=env) as subject:
         for mb in sizes:
+            before_s = busy_s(subject.daemon.pid)
             on_disk = _log(subject, mb - passed)
+            each_gb_s = (busy_s(subject.daemon.pid) - before_s) / (mb - passed) * 1000
             passed = mb
-            asked_ms.append([_asked_ms(subject) for _ in range(N_ASKED)])
-            name = f"after {_named(mb)}"
+            asked_ms[mb] = [[_asked_ms(subject) for _ in range(N_ASKED)]]
+            resident[mb] = [[subject.resident_bytes() / MIB]]
+            name, spool = f"after {_named(mb)}", _on_disk_mib(subject.daemon.state_dir / "spool")
             outcome.figures += (
-                Figure(f"{name}: on disk", _disk_mib(subject), "MiB", Goal("<=", bound_mib * ROOM)),
+                Figure(f"{name}: on disk", _log_mib(subject), "MiB", Goal("<=", bound_mib * ROOM)),
                 Figure(f"{name}: on disk at most, meanwhile", max(on_disk), "MiB", Goal("<=", most_mib)),
-                Figure(f"{name}: resident memory", subject.resident_bytes() / MIB, "MiB"),
-                Figure(f"{name}: /api/logs?lines=5000", p50(asked_ms[-1]), "ms", n=N_ASKED),
+                Figure(f"{name}: the raw spool, read to its end", spool, "MiB", SPOOL_AT_REST),
+                Figure(f"{name}: processor time for each GB, packing too", each_gb_s, "s"),
             )
-    outcome.samples["/api/logs?lines=5000 ms"] = [ms for one in asked_ms for ms in one]
+    add_growth(outcome, "resident memory after", resident, "MiB", "MB", goal=flat())
+    add_growth(outcome, "GET /api/logs?lines=5000 after", asked_ms, "ms", "MB", goal=flat())
     outcome.remarks.append(
         f"The public log may take {bound_mib:g} MiB in {KEEP + 1} files (ARASUL_LOG_MAX_BYTES, ARASUL_LOG_KEEP)."
     )
@@ -142,10 +150,10 @@ def _add_stream(outcome: Outcome, sizes: tuple[int, ...]) -> None:
 def _log(subject: Subject, mb: int) -> list[float]:
     """Have the engine write so much, as fast as it is copied; what lay on the disk meanwhile, in MiB."""
     log = Path(subject.daemon.environment["ARASUL_LOG_FILE"])
-    note, on_disk = subject.engine.folder / str(mb), [_disk_mib(subject)]
+    note, on_disk = subject.engine.folder / str(mb), [_log_mib(subject)]
 
     def is_written() -> bool:
-        on_disk.append(_disk_mib(subject))
+        on_disk.append(_log_mib(subject))
         return note.exists()
 
     subject.engine.control("")
@@ -163,12 +171,16 @@ def _asked_ms(subject: Subject) -> float:
     return (time.monotonic_ns() - began_ns) / 1e6
 
 
-def _disk_mib(subject: Subject) -> float:
-    """What the spool and all files of the public log take on the disk; holes take nothing."""
+def _log_mib(subject: Subject) -> float:
+    """What the spool and all files of the public log take on the disk."""
     log = Path(subject.daemon.environment["ARASUL_LOG_FILE"])
-    files = [*log.parent.glob(f"{log.name}*"), *subject.daemon.state_dir.rglob("*")]
+    return _on_disk_mib(*log.parent.glob(f"{log.name}*"), subject.daemon.state_dir)
+
+
+def _on_disk_mib(*places: Path) -> float:
+    """What files, and those in folders, take on the disk; holes take nothing."""
     n_blocks = 0
-    for file in files:
+    for file in (file for place in places for file in (place, *place.rglob("*"))):
         with suppress(FileNotFoundError):  # it has just been moved on
             n_blocks += file.stat().st_blocks if file.is_file() else 0
     return n_blocks * 512 / MIB

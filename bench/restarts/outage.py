@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 MODEL: Final = "tiny"
 SETTLE_S: Final = 0.15
-SEEN_LOADED_S: Final = 2.5
-"""Until the daemon has surely looked at what is loaded: it looks every second."""
+SEEN_LOADED_S: Final = 5.0
+"""Until the daemon has surely asked for what is loaded: it looks every two seconds, and at a new runner twice."""
 RESTORE_LIMIT_S: Final = 30.0
 OUTAGE: Final = Goal("<=", 1.05, "outage")
 COLD: Final = "bare cold start"

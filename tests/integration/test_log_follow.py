@@ -18,7 +18,7 @@ from arasul_supervisor.errors import CannotRunHere
 from arasul_supervisor.logs import skim as skim_module
 from arasul_supervisor.logs.follower import Follower, Lines
 from arasul_supervisor.logs.resume import BEGINNING
-from arasul_supervisor.logs.spool import SpoolFolder, SpoolReader
+from arasul_supervisor.logs.spool import ALIGN_BYTES, PUNCH_BYTES, SpoolFolder, SpoolReader
 from arasul_supervisor.logs.wakeup import open_inotify
 from tests.engine.log_ground import LIMIT_S, LogGround, append, can_punch, child_writes
 from tests.engine.public_log_files import older_files, whole_log
@@ -151,6 +151,20 @@ async def test_what_was_read_is_given_back_to_the_disk(tmp_path: Path) -> None:
             pytest.skip("HOLES NOT TESTED: this file system cannot punch them")
         await ground.until(lambda: spool.stat().st_blocks * 512 < 2_500_000)
         assert spool.stat().st_size == size + 100
+
+
+def test_no_block_stays_between_two_holes(tmp_path: Path) -> None:
+    if not can_punch(tmp_path):
+        pytest.skip("HOLES NOT TESTED: this file system cannot punch them")
+    spool = tmp_path / "spool"
+    spool.touch()
+    reader, read_to = SpoolReader(spool), 0
+    for _ in range(50):
+        append(spool, b"x" * (PUNCH_BYTES + 777))
+        read_to += PUNCH_BYTES + 777
+        reader.free(read_to)
+    reader.close()
+    assert spool.stat().st_blocks * 512 <= 2 * ALIGN_BYTES
 
 
 async def test_a_reader_far_behind_skips_counts_and_says_so(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from arasul_supervisor.model_store.usage import disk_usage
 from bench.figures import Outcome
 from bench.growth.growth import add_growth, base_of, linear
 from bench.growth.models import write_store
+from bench.growth.uptime import growth_of
 from bench.restarts.real_engine import Comeback
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ def test_the_goal_is_for_the_ratio_at_the_largest_size() -> None:
     goals = [figure.name for figure in outcome.figures if figure.goal]
     missed = [figure.name for figure in outcome.figures if figure.is_missed]
     assert goals == missed == ["cost, 1,000 models"]
+
+
+def test_what_fills_up_in_the_first_days_is_no_growth() -> None:
+    filled_up = [40.0, 44.0, *[45.0] * 8]
+    creeping = [40.0 + day / 4 for day in range(10)]  # medians of two days: 42.125 − 41.125
+    assert (growth_of(filled_up), growth_of(creeping)) == (0.0, 1.0)
 
 
 def test_each_model_of_the_store_has_its_own_blob(tmp_path: Path) -> None:
