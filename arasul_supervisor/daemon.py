@@ -23,8 +23,9 @@ from arasul_supervisor.supervision.wiring import EngineWiring
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
+    from arasul_supervisor.api.doorway import Doorway
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.first_start import FirstStart
     from arasul_supervisor.logs.daemon_log import DaemonLog
@@ -63,6 +64,7 @@ class Daemon:
         )
         self._notifier = Notifier(environ.get(ADDRESS_VARIABLE, ""))
         self._watchdog_s = watchdog_s(environ)
+        self._doorway: Doorway | None = None
         self._services: Services | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._followed = self._known_version_of = 0
@@ -175,8 +177,10 @@ class Daemon:
 
     async def _serve(self) -> None:
         """Import the heavy libraries beside the running loop, and open the management API."""
-        started = await asyncio.to_thread(_import_services)
         settings = self._settings
+        opened = await asyncio.to_thread(_import_doorway)
+        self._doorway = await opened(settings, self._sock, self._log)
+        started = await asyncio.to_thread(_import_services)
         self._log.start(
             self._writer, log_format=log_format_for(settings.log_format), level=settings.log_level
         )
@@ -184,6 +188,7 @@ class Daemon:
             settings,
             self._engine,
             self._engine_log,
+            doorway=self._doorway,
             plan=self._first.plan,
             gpu_memory=self._first.gpu_memory,
             reaper=self._first.reaper,
@@ -194,7 +199,7 @@ class Daemon:
             log=self._log,
         )
         self._begin("telemetry", self._services.sampler.run())
-        await self._services.serve(self._sock)
+        await self._services.serve()
         self._begin("healing", self._services.healing.run())
         self._log.info("api_ready", url=settings.url)
         self._notices.served()
@@ -204,8 +209,8 @@ class Daemon:
         limit_s = self._settings.stop_timeout_s + _BEYOND_LADDER_S
         self._notices.stopping(limit_s)
         ends: list[Awaitable[object]] = [self._engine.shut_down()]
-        if self._services is not None:
-            ends.append(self._services.close())
+        if (served := self._services or self._doorway) is not None:
+            ends.append(served.close())
         ending = [asyncio.ensure_future(within(end, limit_s)) for end in ends]
         all_ended = asyncio.ensure_future(asyncio.wait(ending))
         await asyncio.wait((all_ended, self._hurried), return_when=asyncio.FIRST_COMPLETED)
@@ -285,7 +290,13 @@ def _explain_exit(lines: Sequence[str]) -> tuple[str, str] | None:
     return explain_exit(lines)
 
 
+def _import_doorway() -> Callable[[Settings, socket.socket, DaemonLog], Awaitable[Doorway]]:
+    from arasul_supervisor.api.doorway import open_doorway  # aiohttp, msgspec: 80 ms
+
+    return open_doorway
+
+
 def _import_services() -> type[Services]:
-    from arasul_supervisor.services import Services  # aiohttp, psutil, msgspec: 200 ms, so after the spawn
+    from arasul_supervisor.services import Services  # all of our own rooms: 200 ms
 
     return Services

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.api.compose import build_resources
-from arasul_supervisor.api.server import serve
 from arasul_supervisor.healing.compose import Healing, Patient, Surroundings
 from arasul_supervisor.model_store.reader import StoreReader
 from arasul_supervisor.offload import Offload
@@ -24,11 +23,10 @@ from arasul_supervisor.supervision.runners import runner_blobs
 from arasul_supervisor.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from arasul_supervisor.api.server import Runner
+    from arasul_supervisor.api.doorway import Doorway
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.event_log import EventLog
     from arasul_supervisor.launch_plan import LaunchPlan
@@ -50,6 +48,7 @@ class Services:
         engine: Engine,
         engine_log: EngineLog,
         *,
+        doorway: Doorway,
         plan: LaunchPlan,
         gpu_memory: GpuMemoryBook,
         reaper: Reaper,
@@ -61,6 +60,7 @@ class Services:
     ) -> None:
         """Compose the parts; only threads that wait are started.
 
+        :param doorway: where the port is answered already
         :param environ: the daemon's, as it was at the launch
         :param marker: in the environment of all that this life of the daemon starts
         :param leave: ends the daemon with that exit code
@@ -144,21 +144,20 @@ class Services:
             load_options=plan.load_options,
             cpu_wish=plan.cpu_wish,
         )
-        self._runner: Runner | None = None
+        self._doorway = doorway
 
-    async def serve(self, sock: socket.socket) -> None:
-        """Take up the pulls of the last life, and answer on the socket that has been listening since the launch."""
+    async def serve(self) -> None:
+        """Take up the pulls of the last life, and answer all that is asked at the doorway."""
         await self.healing.restore()
         await self._pulls.restore()
-        self._runner = await serve(self._api, sock)
+        self._doorway.hand_over(self._api)
 
     async def close(self) -> None:
         """End the pulls, so that their callers hear why; let all callers go, and hang up on the engine."""
         await self.healing.close()
         await self._checks.close()
         await self._pulls.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._doorway.close()
         for part in (self._residency, self._catalogue, self._registry, self._client):
             await part.close()
         self._store.close()

@@ -34,10 +34,10 @@ KEPT_IN_TARGET: Final = "".join(chr(code) for code in range(0x21, 0x7F))
 
 
 class Dispatch:
-    """The request handler of the whole port. `is_closing` is set once the daemon ends."""
+    """The request handler of the whole port, or of our own part of it. `is_closing` is set once the daemon ends."""
 
     def __init__(
-        self, table: RouteTable, guard: Guard, *, passthrough: Passthrough, daemon_log: EventLog
+        self, table: RouteTable, guard: Guard, *, passthrough: Passthrough | None, daemon_log: EventLog
     ) -> None:
         self._table = table
         self._guard = guard
@@ -66,7 +66,7 @@ class Dispatch:
         match = self._table.find(request.method, path)
         if match is not None:
             return await self._own(request, match, query)
-        if is_engine_path(path):
+        if is_engine_path(path) and self._passthrough is not None:
             return await self._passthrough.respond(request, target)
         raise UnknownPath(f"There is nothing at {path[:200]}.", hint="GET /openapi.json lists what is here.")
 

@@ -19,6 +19,7 @@ from arasul_supervisor.api.health_rules import (
     judge_health,
     with_lost_runner,
 )
+from arasul_supervisor.api.liveness import LIVEZ
 from arasul_supervisor.api.routes import Route
 from arasul_supervisor.errors import EngineDown
 from arasul_supervisor.logs.meaning.finding import Finding
@@ -35,16 +36,6 @@ if TYPE_CHECKING:
     from arasul_supervisor.supervision.snapshot import Snapshot
 
 REFRESH_S: Final = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Alive:
-    """The body of `/livez`."""
-
-    status: str = "alive"
-
-
-_ALIVE: Final = Reply(msgspec.json.encode(Alive()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +137,7 @@ class Health:
                 "Health, in four points and one sentence",
                 {200: HealthView, 503: HealthView},
             ),
-            Route("GET", "/livez", self.livez, "200 while the daemon itself turns", {200: Alive}),
+            LIVEZ,
             Route(
                 "GET",
                 "/readyz",
@@ -168,10 +159,6 @@ class Health:
         self._reply = Reply(msgspec.json.encode(view), view.http_status)
         self._of_snapshot, self._until_mono = snapshot, now_mono + REFRESH_S
         return self._reply
-
-    def livez(self, call: Call) -> Reply:
-        """Nothing is looked at: that this is answered is the answer."""
-        return _ALIVE
 
     def readyz(self, call: Call) -> Reply:
         """Whether the engine answers."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from arasul_supervisor.api.dispatch import Dispatch
     from arasul_supervisor.errors import ArasulError
 
+    Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
 HEAD_S: Final = 10.0
 IDLE_S: Final = 75.0
 LINGER_S: Final = 2.0
@@ -140,26 +142,12 @@ class Connection(web.RequestHandler):
 class Server(web.Server):
     """Makes our kind of connection, and only as many as leave descriptors for the rest of the daemon."""
 
-    def __init__(self, handler: Dispatch, **options: Any) -> None:
+    def __init__(self, handler: Handler, **options: Any) -> None:
         super().__init__(handler, **options)  # `options` are aiohttp's own
         self._crowd = Crowd(limit=connection_limit())
 
     def __call__(self) -> web.RequestHandler:
         return Connection(self, self._crowd, loop=self._loop, **self._kwargs)
-
-
-class Runner(web.ServerRunner):
-    """A server with what must happen when it ends: say so to the handlers, then close what they used."""
-
-    def __init__(self, server: web.Server, dispatch: Dispatch, at_end: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(server, shutdown_timeout=SHUTDOWN_S)
-        self._dispatch = dispatch
-        self._at_end = at_end
-
-    async def shutdown(self) -> None:
-        """Called by `cleanup()` once no new connection can come."""
-        self._dispatch.is_closing = True
-        await self._at_end()
 
 
 class ManagementApi:
@@ -170,10 +158,37 @@ class ManagementApi:
         self.at_end = at_end
 
 
+class Runner(web.ServerRunner):
+    """A server with what must happen when it ends: say so to the handlers, then close what they used."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server, shutdown_timeout=SHUTDOWN_S)
+        self._for_new_ones = server
+        self._api: ManagementApi | None = None
+
+    def hand_over(self, api: ManagementApi) -> None:
+        """Leave the connections that come from now on to this."""
+        self._api = api
+        self._for_new_ones.request_handler = api.dispatch
+
+    async def shutdown(self) -> None:
+        """Called by `cleanup()` once no new connection can come."""
+        if self._api is not None:
+            self._api.dispatch.is_closing = True
+            await self._api.at_end()
+
+
 async def serve(api: ManagementApi, sock: socket.socket) -> Runner:
     """Answer on a socket that is bound already; `await runner.cleanup()` ends it within a second."""
+    runner = await open_port(sock, api.dispatch)
+    runner.hand_over(api)
+    return runner
+
+
+async def open_port(sock: socket.socket, handler: Handler) -> Runner:
+    """As `serve`, by a handler that hands over later."""
     server = Server(
-        api.dispatch,
+        handler,
         request_factory=_make_request,
         handler_cancellation=True,
         access_log=None,
@@ -183,7 +198,7 @@ async def serve(api: ManagementApi, sock: socket.socket) -> Runner:
         max_line_size=MAX_LINE_BYTES,
         max_field_size=MAX_LINE_BYTES,
     )
-    runner = Runner(server, api.dispatch, api.at_end)
+    runner = Runner(server)
     await runner.setup()
     await web.SockSite(runner, sock, backlog=BACKLOG).start()
     return runner
