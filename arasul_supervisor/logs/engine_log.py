@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from arasul_supervisor.logs.follower import LAG_BYTES, Follower
@@ -32,7 +33,7 @@ EARLIER_LIFE: Final = 0
 RING_LINES: Final = 5_000
 PAGE_LINES: Final = 5_000
 SEQS_PER_S: Final = 1_000_000  # lines count on from the time of the start: no life logs so fast for long
-PIECE_BYTES: Final = 32 * 1024  # looked through in one go: some ms even when every line is a candidate
+PIECE_BYTES: Final = 64 * 1024  # looked through in one go: some ms even when every line is a candidate
 TURN_S: Final = 0.002  # then the loop gets its turn
 BEHIND_BYTES: Final = 8 * 1024 * 1024  # so far behind, stdout goes without, that the file may have all
 TAIL_BYTES: Final = 256 * 1024
@@ -210,17 +211,21 @@ class EngineLog:
             if self._pieces and self._clock.mono() - began_mono > TURN_S:
                 await asyncio.sleep(0)
                 began_mono = self._clock.mono()
-        if self._unwritten:
-            data, done = b"".join(self._unwritten), self._public_bytes
-            self._unwritten.clear()
-            await self._follower.on_disk(self._public_log.write, data[done:], self._noting(), done)
-            self._public_bytes = 0
-            for notice in (*self._public_log.take_notices(), *self._notices):
-                if notice != self._told_notice:
-                    self._log.warning("engine_log_file", message=notice)
-                self._told_notice = notice
-            self._notices.clear()
-        await self._follower.free()
+        await self._follower.free(after=self._writing())
+        for notice in (*self._public_log.take_notices(), *self._notices):
+            if notice != self._told_notice:
+                self._log.warning("engine_log_file", message=notice)
+            self._told_notice = notice
+        self._notices.clear()
+
+    def _writing(self) -> Callable[[], None]:
+        """What writes all that was looked through into the public file."""
+        data, done = b"".join(self._unwritten), self._public_bytes
+        self._unwritten.clear()
+        self._public_bytes = 0
+        if not data:
+            return lambda: None
+        return partial(self._public_log.write, data[done:], self._noting(), done)
 
     def _noting(self) -> Callable[[PublicPart], None]:
         """What notes beside the spool how far it has been copied, for the block that is about to be written."""

@@ -147,7 +147,7 @@ class Follower:
             is_cut = not lag and self._splitter.unended_bytes > 0
             if self._room.is_due(has_cut_line=is_cut) and await self.on_disk(self._room.look, spool):
                 return self._lines(MISSING_NOTE)
-            chunk = await self.on_disk(spool.peek, self._read_bytes) if lag else b""
+            chunk = await self.on_disk(spool.peek, min(lag, self._read_bytes)) if lag else b""
             self._trouble.unreadable = None
         except OSError as error:
             self._trouble.is_unreadable(spool.path, error)
@@ -180,13 +180,10 @@ class Follower:
             self._wakeup.watch(None)
         return last
 
-    async def free(self) -> None:
-        """Gives back the disk space of what was read; called when that was written elsewhere."""
-        if self._finished:
-            finished, self._finished = self._finished, None
-            await self.on_disk(finished.remove)
-        if self._spool:
-            await self.on_disk(self._free_read, self._spool)
+    async def free(self, *, after: Callable[[], None] = lambda: None) -> None:
+        """Gives back the disk space of what was read, after a call that writes it elsewhere, in the same thread."""
+        finished, self._finished = self._finished, None
+        await self.on_disk(self._free, after, finished, self._spool)
 
     async def wait(self) -> None:
         """Returns when there may be more to read."""
@@ -270,8 +267,17 @@ class Follower:
         self._given_to = replace(self._given_to, raw=0, flushed=0)
         spool.begin_anew()
 
-    def _free_read(self, spool: SpoolReader) -> None:
+    def _free(
+        self, after: Callable[[], None], finished: SpoolReader | None, spool: SpoolReader | None
+    ) -> None:
         """In the disk's thread; `read` is called only after it."""
+        after()
+        if finished:
+            finished.remove()
+        if spool:
+            self._free_read(spool)
+
+    def _free_read(self, spool: SpoolReader) -> None:
         if self._trouble.stuck:
             return
         try:

@@ -19,6 +19,9 @@ EVENT: Final = struct.Struct(
 NET_S: Final = 1.0  # inotify is blind on NFS and below an overlay's copy-up: look each second all the same
 REST_S: Final = 5.0  # at rest, once it has told of this very file
 POLL_S: Final = 0.05
+GATHER_S: Final = (
+    0.02  # where lines come thick: a turn costs half a millisecond and more, for one line or for twenty
+)
 
 
 class Wakeup:
@@ -39,6 +42,8 @@ class Wakeup:
         self._watch: int | None = None
         self._has_told = False  # of the watched file
         self._fd = -1
+        self._told_s = float("-inf")
+        self._listens_again: asyncio.TimerHandle | None = None
 
     @property
     def is_blind(self) -> bool:
@@ -78,6 +83,8 @@ class Wakeup:
 
     def close(self) -> None:
         """Ends the watch."""
+        if self._listens_again:
+            self._listens_again.cancel()
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
@@ -90,8 +97,11 @@ class Wakeup:
                 self._fd = self._open_inotify()
             except OSError:
                 return False
-            self._loop.add_reader(self._fd, self._drain)
+            self._listen()
         return True
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self._fd, self._drain)
 
     def _drain(self) -> None:
         try:
@@ -101,6 +111,10 @@ class Wakeup:
         # the end of the watch before is an event too
         self._has_told |= any(watch == self._watch for watch, *_ in EVENT.iter_unpack(events))
         self._changed.set()
+        told_before_s, self._told_s = self._told_s, self._loop.time()
+        if self._told_s - told_before_s < 2 * GATHER_S:
+            self._loop.remove_reader(self._fd)
+            self._listens_again = self._loop.call_later(GATHER_S, self._listen)
 
 
 def open_inotify() -> int:

@@ -66,6 +66,20 @@ async def test_an_idle_engine_of_which_inotify_has_told_is_hardly_looked_at(
     assert n_looks <= 2
 
 
+async def test_lines_that_come_thick_are_taken_together(tmp_path: Path, looks: list[SpoolReader]) -> None:
+    ground = LogGround(tmp_path)
+    spool = ground.begin(1, written=b"before\n")
+    async with ground.running():
+        await ground.until_text("before")
+        looks.clear()
+        for number in range(200):
+            append(spool, b"line %d\n" % number)
+            await asyncio.sleep(0.004)
+        await ground.until_text("line 199")
+        n_looks = len(looks)
+    assert n_looks < 200
+
+
 async def test_a_line_that_inotify_tells_of_after_a_rest_is_seen_at_once(tmp_path: Path) -> None:
     ground = LogGround(tmp_path)
     spool = ground.begin(1, written=b"before\n")

@@ -110,7 +110,8 @@ class _Screening:
             self._is_template = TEMPLATE_ENDS.search(self._block, self._template_at) is None
         data = b"".join((*self._parts, self._block[self._shown_to :])) if self._parts else self._block
         after = Between(self._is_private, self._is_template, self._opened)
-        return Screened(data, self._block.count(b"\n"), self._matches, self._lines, after)
+        n_lines = self._n_lines + self._block.count(b"\n", self._counted_to)
+        return Screened(data, n_lines, self._matches, self._lines, after)
 
     def _meaning(self, shown: str, start: int) -> Match | None:
         """What the line says; within the example of a template only Ollama's own loggers are heard."""
