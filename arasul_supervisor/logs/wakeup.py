@@ -19,9 +19,8 @@ EVENT: Final = struct.Struct(
 NET_S: Final = 1.0  # inotify is blind on NFS and below an overlay's copy-up: look each second all the same
 REST_S: Final = 5.0  # at rest, once it has told of this very file
 POLL_S: Final = 0.05
-GATHER_S: Final = (
-    0.02  # where lines come thick: a turn costs half a millisecond and more, for one line or for twenty
-)
+# Where lines come thick: a turn costs half a millisecond and more, for one line or for twenty.
+GATHER_S: Final = 0.015
 
 
 class Wakeup:

@@ -74,7 +74,7 @@ async def test_lines_that_come_thick_are_taken_together(tmp_path: Path, looks: l
         looks.clear()
         for number in range(200):
             append(spool, b"line %d\n" % number)
-            await asyncio.sleep(0.004)
+            await asyncio.sleep(0.002)
         await ground.until_text("line 199")
         n_looks = len(looks)
     assert n_looks < 200
