@@ -1,12 +1,14 @@
 """A flood of recorded lines below the whole daemon: how fast it is copied, and what that costs everybody else.
 
-The daemon runs on one core, the engine, the reader of the daemon's stdout and the probe on the others.
+The daemon runs on one core; the engine, the reader of the daemon's stdout and the probe on the others. Before and
+after, a script of ten lines copies as much on that core and looks for one word: what the machine does at this moment.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 SESSION: Final = Path(__file__).with_name("engine_session.log")
 FULL_MB: Final = 1000
 QUICK_MB: Final = 100
+QUICK_FLOODS: Final = 2
+COPIED_MB: Final = 100
+COPIER: Final = "a script that copies and looks for one word"
 LIMIT_S: Final = 180.0
 SETTLE_S: Final = 2.0
 TAIL_BYTES: Final = 4096
@@ -80,7 +85,7 @@ class Written:
 
 
 def measure(*, is_quick: bool) -> Outcome:
-    """Each flood of 1 GB (quick: 100 MB), beside the same writer whose file nobody follows."""
+    """Each flood of 1 GB (quick: two of 100 MB), beside the same writer whose file nobody follows."""
     total_mb = QUICK_MB if is_quick else FULL_MB
     outcome = Outcome()
     core = min(os.sched_getaffinity(0)) if len(os.sched_getaffinity(0)) > 1 else None
@@ -96,7 +101,7 @@ def measure(*, is_quick: bool) -> Outcome:
     try:
         _touch_memory(3 * total_mb)
         alone = {pace: _write_unfollowed(total_mb, pace) for pace in {_unpaced(flood) for flood in FLOODS}}
-        for flood in FLOODS:
+        for flood in FLOODS[:QUICK_FLOODS] if is_quick else FLOODS:
             _measure_flood(flood, total_mb, core, alone[_unpaced(flood)], outcome)
     finally:
         os.sched_setaffinity(0, everywhere)
@@ -117,19 +122,24 @@ def _measure_flood(flood: Flood, total_mb: int, core: int | None, alone: Written
         tempfile.TemporaryDirectory(prefix="arasul-bench-") as folder,
         ready_daemon(is_read=flood.is_read, kept=MARK, core=core) as subject,
     ):
+        copied_mb_per_s = [_copy_bare(core)]
         watch = MemoryWatch(subject)
         before_bytes, before_cpu_s = subject.resident_bytes(), subject.cpu_s()
         with watch.running(), health_probe(subject.daemon.port) as probed:
             time.sleep(0.5)
             written, level_ns = _flood(subject, Path(folder), f"{_replay(total_mb)},{flood.pace}")
             cpu_s = subject.cpu_s() - before_cpu_s
+        copied_mb_per_s.append(_copy_bare(core))
         time.sleep(SETTLE_S)
         after_bytes = subject.resident_bytes()
         name = flood.name
         goal = AT_LEAST_100 if flood.pace.startswith("ahead_mb") else None
         took_s = (level_ns - written.began_ns) / 1e9
+        level, copied = written.bytes / took_s / 1e6, statistics.fmean(copied_mb_per_s)
+        outcome.samples[f"{name}: the copier MB/s"] = copied_mb_per_s
+        beside, ratio = (f"{COPIER} ({copied:.0f} MB/s)", level / copied) if goal else ("", None)
         outcome.figures += (
-            Figure(f"{name}: written to level", written.bytes / took_s / 1e6, "MB/s", goal),
+            Figure(f"{name}: written to level", level, "MB/s", goal, beside, ratio),
             Figure(f"{name}: processor time of the daemon", cpu_s, "s"),
             Figure(f"{name}: level after the last write", (level_ns - written.ended_ns) / 1e6, "ms"),
         )
@@ -183,6 +193,19 @@ def _write_unfollowed(total_mb: int, pace: str) -> Written:
                 check=True,
             )
         return Written(**json.loads(note.read_text()))
+
+
+def _copy_bare(core: int | None) -> float:
+    """The MB/s of a bare copier on the daemon's core."""
+    with tempfile.TemporaryDirectory(prefix="arasul-bench-") as folder:
+        source, session = Path(folder, "source"), SESSION.read_bytes()
+        source.write_bytes(session * round(COPIED_MB * 1e6 / len(session)))
+        under = ("taskset", "--cpu-list", str(core)) if core is not None else ()
+        copier = [*under, sys.executable, str(Path(__file__).with_name("bare_copier.py"))]
+        said = subprocess.run(
+            [*copier, str(source), str(Path(folder, "target"))], check=True, capture_output=True, text=True
+        ).stdout
+        return source.stat().st_size / float(said.split()[0]) / 1e6
 
 
 def _touch_memory(mb: int) -> None:
