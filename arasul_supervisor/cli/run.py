@@ -29,12 +29,14 @@ def run(args: argparse.Namespace) -> int:
     from arasul_supervisor.held_back import hold_back
     from arasul_supervisor.process_ground import (
         EarlySignals,
+        let_threads_take_turns_often,
         open_missing_standard_descriptors,
         share_one_heap,
     )
 
     hold_back()
     share_one_heap()
+    let_threads_take_turns_often()
     open_missing_standard_descriptors()
     faulthandler.enable(2)  # so that a watchdog's SIGABRT shows where the loop was stuck
     early = EarlySignals()

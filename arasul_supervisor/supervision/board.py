@@ -19,15 +19,19 @@ class Board:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        self._snapshot = Snapshot()
+        self._snapshot = self._published = Snapshot()
         self._changes: dict[str, object] = {}
-        self._published: Snapshot | None = None
         self._subscribers: list[Callable[[Snapshot], None]] = []
         self._waiting: list[tuple[Callable[[Snapshot], bool], asyncio.Future[Snapshot]]] = []
 
     @property
+    def published(self) -> Snapshot:
+        """The last that was published; any thread may ask."""
+        return self._published
+
+    @property
     def snapshot(self) -> Snapshot:
-        """The newest. It is made when it is asked for: between a death and the next spawn a dozen changes are."""
+        """The owner's newest, made when it is asked for: between a death and the next spawn a dozen changes are."""
         if self._changes:
             # The dataclass checks the names; mypy cannot follow keywords into `replace`.
             self._snapshot = replace(self._snapshot, **self._changes)  # type: ignore[arg-type]

@@ -138,8 +138,9 @@ class Effects:
 
     @property
     def is_idle(self) -> bool:
-        """True when no tree and no stray is known to be alive."""
-        return (self._current is None or self._current.tree.is_over) and not self._survivors
+        """True when no tree and no stray is known to be alive, nor a first generation that nobody took over."""
+        is_tree_over = self._current is None or self._current.tree.is_over
+        return is_tree_over and self._first is None and not self._survivors
 
     def kill_now(self) -> None:
         """SIGKILL the tree, and spin for its end for a few milliseconds at most."""
@@ -163,7 +164,7 @@ class Effects:
         if self._current is not None:
             raise AssertionError("promise 1: the former tree has not been seen to be gone")
         number = self._board.snapshot.generation + 1
-        first, self._first = self._first, None
+        first = self._first
         self._board.change(
             generation=number,
             started_at=first.at if first else self._clock.wall(),
@@ -191,6 +192,7 @@ class Effects:
             self._fail_spawn(Failure("spawn_failed", f"The engine cannot be started: {error}."))
         else:
             self._current = Generation(child, self._marker, self._reaper, self._post, self._log)
+            self._first = None
             self._current.watch_readiness(self._limits.host, self._limits.port)
             self._board.change(pid=child.pid, command=child.launch.command, spool=child.launch.spool)
             self._log.info("engine_spawned", pid=child.pid, generation=child.generation)

@@ -84,7 +84,7 @@ class Engine:
     @property
     def snapshot(self) -> Snapshot:
         """The engine as it is now."""
-        return self._board.snapshot
+        return self._board.published
 
     def subscribe(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
         """Call `callback` with every snapshot that is published; returns how to end that."""

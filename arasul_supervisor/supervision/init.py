@@ -128,8 +128,10 @@ class Reaper:
         """As `children_of_self`, from the file that stays open: a look stands before each start."""
         if self._children_fd < 0:
             return children_of_self()
-        listed = os.pread(self._children_fd, _MAX_BYTES, 0)
-        return [int(pid) for pid in listed.split()] if len(listed) < _MAX_BYTES else children_of_self()
+        listed = b""  # a page at a time, whatever room there is (fs/seq_file.c)
+        while part := os.pread(self._children_fd, _MAX_BYTES, len(listed)):
+            listed += part
+        return [int(pid) for pid in listed.split()]
 
     @staticmethod
     def _reap(pid: int) -> bool:

@@ -174,7 +174,7 @@ def children_of(pid: int) -> list[int]:
     except FileNotFoundError:
         return found
     for thread in threads:
-        found += map(int, (_read(f"/proc/{pid}/task/{thread}/children", _MANY_BYTES) or b"").split())
+        found += map(int, (_read_whole(f"/proc/{pid}/task/{thread}/children") or b"").split())
     return found
 
 
@@ -204,6 +204,15 @@ def argv_of(pid: int) -> list[bytes]:
     :raises OSError: no descriptor is left
     """
     return (_read(f"/proc/{pid}/cmdline", _MANY_BYTES) or b"").removesuffix(b"\0").split(b"\0")
+
+
+def _read_whole(path: str) -> bytes | None:
+    """As `_read`, but to the end: a list the kernel gives a page at a time, whatever room there is (seq_file.c)."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
 
 
 def _read(path: str, limit_bytes: int = _FEW_BYTES) -> bytes | None:

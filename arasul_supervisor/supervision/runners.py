@@ -57,6 +57,12 @@ def living_names(pid: int) -> dict[int, str]:
     return {child: stat.command for child, stat in below if stat is not None and not stat.is_exiting}
 
 
+def has_ended(pid: int) -> bool:
+    """Whether that process is gone or has begun to exit."""
+    stat = stat_of(pid)
+    return stat is None or stat.is_exiting
+
+
 def newest_pid() -> int | None:
     """The number that the kernel gave out last, to a process or a thread; None where it does not tell.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.supervision import exits
 from arasul_supervisor.supervision.oom import OomCounter, offer_to_oom_killer
-from arasul_supervisor.supervision.runners import descendants, living_names, newest_pid
+from arasul_supervisor.supervision.runners import descendants, has_ended, living_names, newest_pid
 from arasul_supervisor.supervision.snapshot import RunnerLoss, State
 
 if TYPE_CHECKING:
@@ -106,11 +106,11 @@ class VitalSigns:
         self._beats_left -= 1
 
     def _is_list_old(self) -> bool:
-        """True at every second beat, if a process may have been started since the runners were listed."""
+        """True at every second beat, if a process may have begun since the runners were listed, or one has ended."""
         if self._beats % _BEATS_TO_LOOK:
             return False
         newest = newest_pid()
-        return newest is None or newest != self._newest_pid
+        return newest is None or newest != self._newest_pid or any(map(has_ended, self._runners))
 
     def _tell_loss(self, pid: int | None, name: str | None) -> None:
         sentence = exits.runner_oom_killed(name, is_certain=not self._counter.is_for_the_box)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -16,7 +17,8 @@ import pytest
 
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.errors import EngineDown
-from arasul_supervisor.supervision.child import Launch, Started, spawn
+from arasul_supervisor.supervision import effects
+from arasul_supervisor.supervision.child import Child, Launch, Started, spawn
 from arasul_supervisor.supervision.engine import Engine
 from arasul_supervisor.supervision.init import Reaper, become_subreaper
 from arasul_supervisor.supervision.process_stat import read_stat
@@ -37,6 +39,27 @@ if TYPE_CHECKING:
     from tests.engine.fake import FakeEngine
 
 PR_SET_CHILD_SUBREAPER = 36
+MANY_CHILDREN = """
+import asyncio, os, signal
+from arasul_supervisor.supervision.init import Reaper
+from arasul_supervisor.supervision.process_reading import children_of
+
+async def main():
+    reaper = Reaper()
+    reaper.install(asyncio.get_running_loop())
+    pids = []
+    for _ in range(900):  # more than a page of the kernel's list tells
+        if (pid := os.fork()) == 0:
+            signal.pause()
+        pids.append(pid)
+    print(len(reaper.living_adopted()), len(children_of(os.getpid())))
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        os.waitpid(pid, 0)
+
+asyncio.run(main())
+"""
 MARKER = "0123456789abcdef0123456789abcdef:test"
 
 
@@ -132,6 +155,33 @@ async def test_what_ran_already_and_has_died_meanwhile_is_followed_by_the_second
         seen = await until(engine, State.RUNNING, generation=2)
         assert seen.last_exit is not None
         assert (seen.last_exit.generation, len(fake_engine.lives())) == (1, 2)
+
+
+async def test_a_first_engine_that_its_owner_failed_to_take_over_is_not_said_to_be_gone(
+    fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[Child] = []
+
+    def refuse(child: Child, *_parts: object) -> None:
+        refused.append(child)
+        raise OSError(errno.ENOSPC, "no watch is left")
+
+    monkeypatch.setattr(effects, "Generation", refuse)
+    async with owned(fake_engine, runs_already=True) as engine:
+        await asyncio.sleep(0.1)  # its owner has failed
+        was_gone = engine.is_gone
+    (child,) = refused
+    os.kill(child.pid, signal.SIGKILL)
+    await asyncio.to_thread(os.waitpid, child.pid, 0)
+    child.close()
+    assert not was_gone
+
+
+async def test_a_look_at_our_children_sees_all_of_them() -> None:
+    shown = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", MANY_CHILDREN], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == "900 900\n"
 
 
 async def test_strays_that_nothing_ends_are_fatal_and_nothing_is_started_beside_them(

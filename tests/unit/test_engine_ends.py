@@ -108,6 +108,26 @@ async def test_a_crash_is_an_incident_that_is_over_when_the_next_generation_answ
     assert (life.only.downtime_s, life.only.detail) == (3.25, "Generation 2 answers.")
 
 
+async def test_a_crash_keeps_its_last_lines_when_the_next_start_fails_before_they_are_told(
+    life: Life,
+) -> None:
+    life.answer()
+    life.end()
+    life.fail_to_start()
+
+    crash = life.book.latest(Kind.ENGINE_CRASHED, None)
+    assert crash is not None
+    assert crash.log_tail == ("a line of 1",)
+
+
+async def test_a_crash_keeps_its_last_lines_when_it_is_over_before_they_are_told(life: Life) -> None:
+    life.answer()
+    life.end()
+    life.answer()
+
+    assert life.only.log_tail == ("a line of 1",)
+
+
 async def test_a_crash_is_told_with_its_reason(life: Life) -> None:
     life.answer()
     life.end(reason="ended by SIGSEGV")

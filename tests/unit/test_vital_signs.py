@@ -31,6 +31,7 @@ class Beating:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lists: list[int] = []
         self.newest: int | None = 100
+        self.living: dict[int, str] = {}
         board = Board(Told([]))
         board.change(state=State.RUNNING, generation=1)
         self.signs = VitalSigns(board=board, clock=SystemClock(), log=Told([]))
@@ -48,7 +49,7 @@ class Beating:
 
     def _list(self, pid: int) -> dict[int, str]:
         self.lists.append(pid)
-        return {}
+        return self.living
 
 
 @pytest.fixture
@@ -67,6 +68,14 @@ def test_they_are_listed_again_after_something_was_started(beating: Beating) -> 
     beating.beat(2)
     beating.newest = 101
     assert beating.beat(2) == 1
+
+
+def test_they_are_listed_again_after_one_of_them_has_ended(beating: Beating) -> None:
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as runner:
+        beating.living = {runner.pid: "llama-server"}
+        assert beating.beat(4) == 1
+    beating.living = {}
+    assert beating.beat(4) == 1
 
 
 def test_where_the_kernel_does_not_tell_they_are_listed_at_every_second_beat(beating: Beating) -> None:

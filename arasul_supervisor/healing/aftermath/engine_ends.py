@@ -90,6 +90,7 @@ class EngineEnds:
                 self._incidents.add_step(incident_id, Cure.NONE, report.sentence)
 
     def _note_end(self, report: ExitReport, seen: Snapshot) -> None:
+        self._add_missing_tails()
         died_mono = self._clock.mono()
         at_death = self._loaded.at_death(report.generation, died_mono=died_mono)
         if report.was_asked:
@@ -149,7 +150,15 @@ class EngineEnds:
             if incident.generation == report.generation and not incident.log_tail:
                 self._incidents.set_log_tail(incident_id, report.log_tail)
 
+    def _add_missing_tails(self) -> None:
+        """The report tells the last lines a while after the end: what comes next may come before them."""
+        for incident_id in self._open.values():
+            incident = self._incidents.get(incident_id)
+            if incident.generation is not None and not incident.log_tail:
+                self._incidents.set_log_tail(incident_id, self._tail(incident.generation))
+
     def _note_over(self, result: Result, detail: str) -> None:
+        self._add_missing_tails()
         for kind in (Kind.ENGINE_CRASHED, Kind.START_FAILED):
             self._close(kind, result, detail)
         self._down_since_mono = None
