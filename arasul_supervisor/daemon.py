@@ -14,6 +14,7 @@ from arasul_supervisor.bounded import end_task, within
 from arasul_supervisor.engine_limits import limits_of, policy_of
 from arasul_supervisor.first_start import EXIT_ASKED, EXIT_CANNOT_RUN
 from arasul_supervisor.logs.stdout import StdoutWriter, is_journal, log_format_for
+from arasul_supervisor.process_ground import let_the_collector_pass_over_what_is_there
 from arasul_supervisor.supervision.effects import EXIT_GAVE_UP
 from arasul_supervisor.supervision.engine import Engine
 from arasul_supervisor.supervision.notify import ADDRESS_VARIABLE, Notifier, watchdog_s
@@ -201,6 +202,7 @@ class Daemon:
         self._begin("telemetry", self._services.sampler.run())
         await self._services.serve()
         self._begin("healing", self._services.healing.run())
+        let_the_collector_pass_over_what_is_there()
         self._log.info("api_ready", url=settings.url)
         self._notices.served()
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import resource
 import signal
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +18,6 @@ _STANDARD: Final = (0, 1, 2)
 _DESCRIPTORS: Final = 65_536
 """Enough for any box; some containers allow a thousand million, which some programs walk through one by one."""
 
-_TURN_S: Final = 0.001
 _M_ARENA_MAX: Final = -8  # malloc.h of glibc
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _SUPERVISORD: Final = (b"supervisord", b"supervisord.py", b"supervisor.supervisord")
@@ -84,13 +83,14 @@ def share_one_heap() -> None:
         mallopt(_M_ARENA_MAX, 1)
 
 
-def let_threads_take_turns_often() -> None:
-    """Have a thread that computes hand over the interpreter five times as often as it would by itself.
+def let_the_collector_pass_over_what_is_there() -> None:
+    """Have the garbage collector leave out all that the launch has made, which stays to the end anyway.
 
-    The loop gives it away at each system call, and waits that long to get it back: while a thread read a thousand
-    manifests, six calls of one request took 36 ms (`make bench-stalls`).
+    A full collection walked through 36 ms of modules, again and again while a thousand models were listed, and
+    nothing else was done meanwhile (`make bench-stalls`).
     """
-    sys.setswitchinterval(_TURN_S)
+    gc.freeze()
+    gc.enable()
 
 
 def end_with_supervisord(environ: Mapping[str, str]) -> None:

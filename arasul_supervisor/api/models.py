@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 LIST_BOUND_S: Final = 3.0
 DELETE_BOUND_S: Final = 15.0
 MARGIN_S: Final = 0.1
+_MODELS_A_TURN: Final = 100
 ENGINE_ERRORS: Final = (EngineRefused, EngineDown, EngineSilent)
 
 
@@ -157,9 +159,13 @@ class Models:
         """What is installed."""
         self._access.require_up()
         view = await self._access.catalogue.models(timeout_s=LIST_BOUND_S - MARGIN_S)
-        models = tuple(_model_view(model, view.usage(model.name)) for model in view.models)
+        models: list[ModelView] = []
+        for model in view.models:
+            models.append(_model_view(model, view.usage(model.name)))
+            if len(models) % _MODELS_A_TURN == 0:
+                await asyncio.sleep(0)  # a thousand models would hold the loop for 15 ms
         broken = tuple(BrokenView(one.name, one.reason) for one in view.broken)
-        return Reply(ModelsView(models, len(models), view.is_cached, round(view.age_s, 3), broken))
+        return Reply(ModelsView(tuple(models), len(models), view.is_cached, round(view.age_s, 3), broken))
 
     async def loaded(self, call: Call) -> Reply:
         """What is in memory."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 from typing import TYPE_CHECKING
 
@@ -29,14 +30,13 @@ def run(args: argparse.Namespace) -> int:
     from arasul_supervisor.held_back import hold_back
     from arasul_supervisor.process_ground import (
         EarlySignals,
-        let_threads_take_turns_often,
         open_missing_standard_descriptors,
         share_one_heap,
     )
 
+    gc.disable()  # the launch leaves no garbage to speak of; the daemon turns it on again
     hold_back()
     share_one_heap()
-    let_threads_take_turns_often()
     open_missing_standard_descriptors()
     faulthandler.enable(2)  # so that a watchdog's SIGABRT shows where the loop was stuck
     early = EarlySignals()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.settings.quoting import quoted
@@ -82,6 +83,7 @@ def resolve_aliases(extra: Mapping[str, str]) -> dict[str, str]:
     return ends
 
 
+@lru_cache(maxsize=2048)
 def canonical(name: str) -> str:
     """The name in full and without its scheme: `tiny` is `registry.ollama.ai/library/tiny:latest`.
 
