@@ -83,8 +83,9 @@ class Daemon:
             self._engine.subscribe(self._notices.follow)
         code = EXIT_GAVE_UP
         try:
-            first.guardian.watch(loop)
+            # First of all: what was spawned must have its owner, whatever fails from here on.
             owner = self._begin("engine", self._engine.run(first.survivors, first=first.started))
+            first.guardian.watch(loop)
             if self._notifier.is_listened_to:
                 self._begin("service-notices", self._notices.run())
             begun = asyncio.ensure_future(self._engine.wait_until(_has_begun))

@@ -30,6 +30,7 @@ T = TypeVar("T")
 READ_BYTES: Final = 512 * 1024  # each read hands the interpreter lock over several times: not too small
 LAG_BYTES: Final = 64 * 1024 * 1024
 RESUME_BYTES: Final = 1024 * 1024  # where reading goes on after a skip: this far before the end
+TRICKLE_BYTES: Final = 16 * 1024  # who reads less than that at a time may as well wait for more
 PAUSE_S: Final = 0.9  # a line without an end is shown after this; just below the net of the wake-up
 FULL_MARK: Final = b" [cut @ full disk]\n"  # its @ makes the redaction look at the line
 MISSING_NOTE: Final = b"arasul-supervisor: lines are missing here: the disk of the raw log was full\n"
@@ -85,6 +86,7 @@ class Follower:
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-log")
         self._splitter = Splitter(needs_whole=is_candidate)
         self._grew_mono = 0.0
+        self._n_read_last = 0
         self._room = DiskRoom(clock)
         self._trouble = SpoolTrouble()
 
@@ -156,6 +158,7 @@ class Follower:
             self._trouble.was_removed(spool.path)
         if chunk:
             spool.offset += len(chunk)
+            self._n_read_last = len(chunk)
             self._grew_mono = self._clock.mono()
             self._room.has_grown()
             return self._lines(self._splitter.feed(chunk))
@@ -190,7 +193,9 @@ class Follower:
         self._wakeup = self._wakeup or Wakeup(self._open_inotify)
         if self._spool or self._waiting:
             is_at_rest = not self._waiting and self._room.is_at_rest and not self._splitter.unended_bytes
-            await self._wakeup.wait_for_growth(at_rest_s=REST_S if is_at_rest else NET_S)
+            await self._wakeup.wait_for_growth(
+                at_rest_s=REST_S if is_at_rest else NET_S, gathers=self._n_read_last < TRICKLE_BYTES
+            )
         else:
             await self._wakeup.wait()  # for a generation
 

@@ -15,9 +15,10 @@ from typing import Final
 FIRST_COMPRESSED: Final = 2
 _LEVEL: Final = 6
 _CHUNK_BYTES: Final = 256 * 1024
-# After each chunk, which takes 6 ms: a tenth of a core in all. A low priority is no way: in a flood nice 19 still took
-# 23 % of the daemon's core, and a thread that hardly runs holds up the loop whenever it holds the interpreter.
-_BREATH_S: Final = 0.05
+# As many times as long as a chunk took (6 ms) nothing is done after it: a tenth of a core in all. A low priority is no
+# way: in a flood nice 19 still took 23 % of the daemon's core, and a thread that hardly runs holds up the loop whenever
+# it holds the interpreter.
+_BREATHS: Final = 9
 
 
 class Rotation:
@@ -90,9 +91,11 @@ class Rotation:
                 with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as target:
                     os.fchmod(target.fileno(), seen.st_mode & 0o7777)
                     with gzip.GzipFile("", "wb", _LEVEL, target, seen.st_mtime) as packed:
+                        began_s = time.monotonic()
                         while chunk := source.read(_CHUNK_BYTES):
                             packed.write(chunk)
-                            time.sleep(_BREATH_S)
+                            time.sleep(_BREATHS * (time.monotonic() - began_s))
+                            began_s = time.monotonic()
             with self._renaming:
                 for number in range(FIRST_COMPRESSED, self._keep + 1):
                     with suppress(FileNotFoundError):

@@ -42,6 +42,7 @@ class Wakeup:
         self._has_told = False  # of the watched file
         self._fd = -1
         self._told_s = float("-inf")
+        self._is_thick = False
         self._listens_again: asyncio.TimerHandle | None = None
 
     @property
@@ -63,11 +64,16 @@ class Wakeup:
         """Wakes the waiter."""
         self._changed.set()
 
-    async def wait_for_growth(self, *, at_rest_s: float = NET_S) -> None:
+    async def wait_for_growth(self, *, at_rest_s: float = NET_S, gathers: bool = False) -> None:
         """Returns when the file may have grown: after an event, or when it is time to look all the same.
 
         :param at_rest_s: how long that is where inotify has proved that it sees this file
+        :param gathers: where events come thick, do not listen for a moment
         """
+        if gathers and self._is_thick:
+            self._is_thick = False
+            self._loop.remove_reader(self._fd)
+            self._listens_again = self._loop.call_later(GATHER_S, self._listen)
         net_s = at_rest_s if self._has_told else NET_S
         timer = self._loop.call_later(POLL_S if self._watch is None else net_s, self._changed.set)
         try:
@@ -111,9 +117,7 @@ class Wakeup:
         self._has_told |= any(watch == self._watch for watch, *_ in EVENT.iter_unpack(events))
         self._changed.set()
         told_before_s, self._told_s = self._told_s, self._loop.time()
-        if self._told_s - told_before_s < 2 * GATHER_S:
-            self._loop.remove_reader(self._fd)
-            self._listens_again = self._loop.call_later(GATHER_S, self._listen)
+        self._is_thick = self._told_s - told_before_s < 2 * GATHER_S
 
 
 def open_inotify() -> int:

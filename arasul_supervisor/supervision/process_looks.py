@@ -14,7 +14,8 @@ class ProcessLook:
 
     `state`: the letter of proc(5), of its main thread. `moved_bytes`: what it read and wrote, by calls and from the
     disk; None where that is not ours to see. `major_faults`: pages that came from a disk, swapped-out ones too.
-    `is_runnable`: a thread of it runs or waits for a processor, so that what looks still may only be starved.
+    `is_runnable`: a thread of it runs or waits for a processor, so that what looks still may only be starved; of one at
+    rest, that nobody waits for, its main thread alone is looked at.
     `waits_on`: the kernel function that its main thread sleeps in, where the kernel tells.
     """
 

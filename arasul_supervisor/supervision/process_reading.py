@@ -15,7 +15,7 @@ from arasul_supervisor.supervision.process_stat import ProcessStat, is_below, re
 from arasul_supervisor.supervision.strays import carries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from arasul_supervisor.supervision.process_looks import Identity
 
@@ -42,13 +42,27 @@ def look_at_process(pid: int) -> ProcessLook | None:
     :raises OSError: no descriptor is left
     """
     stat = read_stat(pid)
-    return None if stat is None or stat.is_exiting else _look(pid, stat)
+    return (
+        None
+        if stat is None or stat.is_exiting
+        else _look(pid, stat, is_runnable=_is_runnable(pid, stat.state))
+    )
+
+
+def glance_at_process(pid: int) -> ProcessLook | None:
+    """The same without its threads, most of the cost: `is_runnable` tells of the main one alone.
+
+    :raises OSError: no descriptor is left
+    """
+    stat = read_stat(pid)
+    return None if stat is None or stat.is_exiting else _look(pid, stat, is_runnable=stat.state == _RUNS)
 
 
 class RunnerReader:
     """Finds the model runners. What a process can be asked only through a lock, it is asked once.
 
-    Belongs to one thread. A look costs 0.8 ms for two idle runners of 12 threads each, and 14 µs for each thread more.
+    Belongs to one thread. A look costs 0.8 ms for two runners of 12 threads each, and 14 µs for each thread more; a
+    glance at those that rest a third of it.
     """
 
     def __init__(self, *, is_owned: Callable[[int], bool] = lambda _pid: False) -> None:
@@ -60,16 +74,21 @@ class RunnerReader:
         self._argv: dict[_Program, RunnerArguments | None] = {}
         self._is_marked: dict[Identity, bool] = {}
         self._known: frozenset[Identity] = frozenset()
+        self._at_rest: Collection[Identity] = ()
 
-    def read(self, engine_pid: int, marker: str) -> tuple[RunnerProcess, ...]:
+    def read(
+        self, engine_pid: int, marker: str, *, at_rest: Collection[Identity] = ()
+    ) -> tuple[RunnerProcess, ...]:
         """Every runner below the engine from its exec on, and those that have lost it: the orphans.
 
         An orphan is a child of ours, or has been below the engine, and carries our marker. What ends is left out.
 
         :param engine_pid: 0 when there is none: then every runner is an orphan
         :param marker: beginning of the marker that all of ours carry, see strays.py
+        :param at_rest: nobody waits for these: a glance will do
         :raises OSError: no descriptor is left
         """
+        self._at_rest = at_rest
         former, self._argv = self._argv, {}
         below = {look.process.identity: look for look in self._below(engine_pid, former)}
         adopted = (pid for pid in children_of_self() if pid != engine_pid and not self._is_owned(pid))
@@ -93,7 +112,7 @@ class RunnerReader:
             inner = [] if argv is not None and stat.threads > 1 else [*self._below(child, former)]
             yield from inner
             if argv is not None and not inner:
-                yield RunnerProcess(_look(child, stat), *argv)
+                yield RunnerProcess(self._look(child, stat), *argv)
 
     def _look_at_other(
         self, pid: int, engine_pid: int, marker: str, former: dict[_Program, RunnerArguments | None]
@@ -110,10 +129,18 @@ class RunnerReader:
             return None
         identity = (pid, stat.start_ticks)
         if is_below(pid, engine_pid):
-            return RunnerProcess(_look(pid, stat), *argv) if identity in self._known else None
+            return RunnerProcess(self._look(pid, stat), *argv) if identity in self._known else None
         if identity not in self._is_marked:
             self._is_marked[identity] = carries(pid, marker)
-        return RunnerProcess(_look(pid, stat), *argv, is_orphan=True) if self._is_marked[identity] else None
+        if not self._is_marked[identity]:
+            return None
+        return RunnerProcess(self._look(pid, stat), *argv, is_orphan=True)
+
+    def _look(self, pid: int, stat: ProcessStat) -> ProcessLook:
+        is_at_rest = (pid, stat.start_ticks) in self._at_rest
+        return _look(
+            pid, stat, is_runnable=stat.state == _RUNS if is_at_rest else _is_runnable(pid, stat.state)
+        )
 
     def _argv_of(
         self, pid: int, stat: ProcessStat, former: dict[_Program, RunnerArguments | None]
@@ -132,7 +159,7 @@ class RunnerReader:
         return self._argv[program]
 
 
-def _look(pid: int, stat: ProcessStat) -> ProcessLook:
+def _look(pid: int, stat: ProcessStat, *, is_runnable: bool) -> ProcessLook:
     moved = [int(figure) for figure in _MOVED.findall(_read(f"/proc/{pid}/io") or b"")]
     waits_on = (_read(f"/proc/{pid}/wchan") or b"").decode("ascii", "replace")
     return ProcessLook(
@@ -141,7 +168,7 @@ def _look(pid: int, stat: ProcessStat) -> ProcessLook:
         cpu_ticks=stat.cpu_ticks,
         major_faults=stat.major_faults,
         moved_bytes=sum(moved) if moved else None,
-        is_runnable=_is_runnable(pid, stat.state),
+        is_runnable=is_runnable,
         waits_on="" if waits_on == "0" else waits_on,
     )
 
@@ -209,10 +236,18 @@ def argv_of(pid: int) -> list[bytes]:
 def _read_whole(path: str) -> bytes | None:
     """As `_read`, but to the end: a list the kernel gives a page at a time, whatever room there is (seq_file.c)."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readall()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
+    whole = b""
+    try:
+        while part := os.read(fd, _MANY_BYTES):
+            whole += part
+    except (ProcessLookupError, PermissionError):
+        return None
+    finally:
+        os.close(fd)
+    return whole
 
 
 def _read(path: str, limit_bytes: int = _FEW_BYTES) -> bytes | None:

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from bench.subject import Subject
 
 MODEL: Final = "tiny"
-SETTLE_S: Final = 0.15
+SETTLE_S: Final = 0.5
+"""Until the last death is over for everybody: with 0.15 s its aftermath fell into the next start."""
 SEEN_LOADED_S: Final = 5.0
 """Until the daemon has surely asked for what is loaded: it looks every two seconds, and at a new runner twice."""
 RESTORE_LIMIT_S: Final = 30.0
@@ -76,12 +77,12 @@ class Size:
     supervisord_rounds: int
 
 
-FULL: Final = Size(30, 6, loaded_rounds=8, unasked_rounds=8, supervisord_rounds=12)
+FULL: Final = Size(30, 4, loaded_rounds=8, unasked_rounds=8, supervisord_rounds=12)
 QUICK: Final = Size(5, 2, loaded_rounds=1, unasked_rounds=0, supervisord_rounds=2)
 
 
 def measure(*, is_quick: bool) -> Outcome:
-    """180 kills (quick: 10) with nothing loaded, then some with a loaded model."""
+    """120 kills (quick: 10) with nothing loaded, then some with a loaded model."""
     outcome, size = Outcome(), QUICK if is_quick else FULL
     ollama = find_ollama()
     if ollama is None:

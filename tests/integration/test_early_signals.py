@@ -8,9 +8,10 @@ import sys
 import pytest
 
 PROGRAM = """
-import os, signal, subprocess, sys
+import os, resource, signal, subprocess, sys
 from arasul_supervisor.process_ground import EarlySignals
 
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 early = EarlySignals()
 early.install()
 os.kill(os.getpid(), getattr(signal, sys.argv[1]))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
 
     from arasul_supervisor.healing.looking.witnesses import ModelsLook
+    from arasul_supervisor.supervision.process_looks import Identity
 
 HEX = "0123456789abcdef" * 4
 PORT, OTHER_PORT = 30_000, 30_001
@@ -50,6 +51,7 @@ class Box:
         self.seen_marks: frozenset[str] = frozenset()
         self.condition = WELL
         self.history = History()
+        self.glanced_at: Collection[Identity] = ()
         monkeypatch.setattr("arasul_supervisor.healing.looking.observer.connections_to", self.connections_to)
         self.observer = Observer(
             self,  # type: ignore[arg-type]  # a stand-in
@@ -66,7 +68,10 @@ class Box:
             own_load=lambda: None,
         )
 
-    def read(self, engine_pid: int, marker: str) -> tuple[RunnerProcess, ...]:
+    def read(
+        self, engine_pid: int, marker: str, *, at_rest: Collection[Identity]
+    ) -> tuple[RunnerProcess, ...]:
+        self.glanced_at = at_rest
         if self.proc_fault is not None:
             raise self.proc_fault
         return self.found
@@ -181,6 +186,29 @@ async def test_an_engine_that_does_not_run_is_asked_nothing(box: Box, state: Sta
 async def test_a_runner_that_rests_is_asked_every_five_seconds_and_not_for_its_slots(box: Box) -> None:
     assert await box.looks(30) == 10  # a look each 2 s: each third
     assert {wants_slots for _, wants_slots, _ in box.asked} == {False}
+
+
+async def test_at_a_runner_for_which_nobody_waits_a_glance_is_taken(box: Box) -> None:
+    await box.looks(2)
+    assert box.glanced_at == {PROCESS.identity}
+
+
+@pytest.mark.parametrize(
+    ("connections", "answering"),
+    [
+        pytest.param(Connections(frozenset({5})), Answering.READY, id="a request is open"),
+        pytest.param(Connections(), Answering.SILENT, id="it left a question without an answer"),
+        pytest.param(Connections(), Answering.LOADING, id="it loads"),
+        pytest.param(None, Answering.READY, id="nobody tells who is connected"),
+    ],
+)
+async def test_a_runner_for_which_somebody_may_wait_is_looked_at_closely(
+    box: Box, connections: Connections | None, answering: Answering
+) -> None:
+    box.connections = {PORT: connections} if connections is not None else None
+    box.answer = (answering, None)
+    await box.looks(3)
+    assert box.glanced_at == frozenset()
 
 
 async def test_a_runner_with_an_open_request_is_asked_for_its_slots_at_each_look(box: Box) -> None:

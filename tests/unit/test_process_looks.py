@@ -14,7 +14,7 @@ import pytest
 
 from arasul_supervisor.supervision import process_reading
 from arasul_supervisor.supervision.ports import connections_to
-from arasul_supervisor.supervision.process_reading import RunnerReader, look_at_process
+from arasul_supervisor.supervision.process_reading import RunnerReader, glance_at_process, look_at_process
 from arasul_supervisor.supervision.process_signals import Ends, continue_processes, end_processes
 from arasul_supervisor.supervision.strays import MARKER_VARIABLE, carries
 from tests.engine.processes import is_alive, pick_free_port, wait_until
@@ -114,6 +114,25 @@ def test_a_process_that_works_is_runnable_and_its_ticks_grow() -> None:
 def test_a_working_thread_makes_a_process_runnable_whose_main_thread_sleeps() -> None:
     with process(SPIN_IN_A_THREAD) as child:
         assert wait_until_asleep(child.pid).is_runnable
+
+
+def test_a_glance_tells_the_same_but_for_the_threads() -> None:
+    with process(SPIN_IN_A_THREAD) as child:
+        wait_until_asleep(child.pid)
+        glance = glance_at_process(child.pid)
+        assert glance is not None
+        assert not glance.is_runnable
+        assert glance.identity == look(child.pid).identity
+        assert look(child.pid).cpu_ticks >= glance.cpu_ticks
+
+
+def test_at_a_runner_at_rest_a_glance_is_taken() -> None:
+    with process(SPIN_IN_A_THREAD, *RUNNER) as child:
+        wait_until_asleep(child.pid)
+        reader = RunnerReader()
+        (closely,) = reader.read(os.getpid(), MARKER)
+        (at_rest,) = reader.read(os.getpid(), MARKER, at_rest={closely.process.identity})
+        assert (closely.process.is_runnable, at_rest.process.is_runnable) == (True, False)
 
 
 def test_a_stopped_process_shows_it_and_is_not_runnable() -> None:

@@ -106,6 +106,20 @@ class History:
         )
         return bool(self.past_s) or (is_waited_for and self.nothing_works_s > 0)
 
+    @property
+    def at_rest(self) -> frozenset[Identity]:
+        """Runners for which nobody waits: they are not loading, have no connection, and answered the last question.
+
+        None of them while the engine's own queue is looked at: then all may be what is waited for.
+        """
+        if self.needs_unread:
+            return frozenset()
+        return frozenset(
+            identity
+            for identity, one in self.runners.items()
+            if one.is_busy is False and not one.is_loading and not one.unanswered
+        )
+
     def name_of(self, blob: str | None) -> str | None:
         """The name that Ollama last listed those weights by."""
         models = self.look.models.value if self.look else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from arasul_supervisor.healing.looking.witnesses import (
@@ -23,12 +24,12 @@ from arasul_supervisor.healing.looking.witnesses import (
 from arasul_supervisor.offload import Offload
 from arasul_supervisor.ollama.generation import has_llama_servers
 from arasul_supervisor.supervision.ports import Connections, connections_to, listener_among, unread_at
-from arasul_supervisor.supervision.process_reading import look_at_process
+from arasul_supervisor.supervision.process_reading import glance_at_process, look_at_process
 from arasul_supervisor.supervision.runners import descendants
 from arasul_supervisor.supervision.snapshot import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from arasul_supervisor.clock import Clock
     from arasul_supervisor.healing.diagnosis.limits import Limits
@@ -100,10 +101,10 @@ class Observer:
             self._models.forget()
         seen, trouble = None, "/proc did not answer in time"
         try:
-            asks_unread = history.needs_unread
-            seen = await self._proc.call(
-                lambda: self._read_proc(snapshot.pid or 0, asks_unread=asks_unread), timeout_s=PROC_S
+            read = partial(
+                self._read_proc, snapshot, at_rest=history.at_rest, asks_unread=history.needs_unread
             )
+            seen = await self._proc.call(read, timeout_s=PROC_S)
         except OSError as error:  # no descriptor is left
             trouble = f"/proc cannot be read: {error.strerror}"
         runners: Witness[tuple[RunnerLook, ...]] = Witness(None, None, trouble)
@@ -138,14 +139,21 @@ class Observer:
         """Let the thread go."""
         await self._proc.settle(timeout_s=0)
 
-    def _read_proc(self, engine_pid: int, *, asks_unread: bool) -> _ProcLook:
-        """Runs in a thread: /proc is read through locks that a hanging driver may hold."""
+    def _read_proc(
+        self, snapshot: Snapshot, *, at_rest: Collection[Identity], asks_unread: bool
+    ) -> _ProcLook:
+        """Runs in a thread: /proc is read through locks that a hanging driver may hold.
+
+        Whether threads are only starved matters where somebody waits in vain: of the others a glance is enough.
+        """
+        engine_pid = snapshot.pid or 0
         if self._server[0] != engine_pid:
             self._server = (engine_pid, _server_pid(engine_pid, self._engine_port))
-        runners = self._reader.read(engine_pid, self._marker)
+        runners = self._reader.read(engine_pid, self._marker, at_rest=at_rest)
+        look_at_server = look_at_process if snapshot.missed_beats else glance_at_process
         ports = [runner.port for runner in runners if runner.port is not None]
         return _ProcLook(
-            server=look_at_process(self._server[1]),
+            server=look_at_server(self._server[1]),
             runners=runners,
             peers=connections_to(ports) if ports else {},
             unread_bytes=unread_at(self._engine_port) if asks_unread else None,
