@@ -178,15 +178,11 @@ class Runner(web.ServerRunner):
             await self._api.at_end()
 
 
-async def serve(api: ManagementApi, sock: socket.socket) -> Runner:
-    """Answer on a socket that is bound already; `await runner.cleanup()` ends it within a second."""
-    runner = await open_port(sock, api.dispatch)
-    runner.hand_over(api)
-    return runner
-
-
 async def open_port(sock: socket.socket, handler: Handler) -> Runner:
-    """As `serve`, by a handler that hands over later."""
+    """Answer on a socket that is bound already, by this handler until `hand_over`.
+
+    `await runner.cleanup()` ends it within a second.
+    """
     server = Server(
         handler,
         request_factory=_make_request,

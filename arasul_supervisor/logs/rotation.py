@@ -91,11 +91,10 @@ class Rotation:
                 with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as target:
                     os.fchmod(target.fileno(), seen.st_mode & 0o7777)
                     with gzip.GzipFile("", "wb", _LEVEL, target, seen.st_mtime) as packed:
-                        began_s = time.monotonic()
                         while chunk := source.read(_CHUNK_BYTES):
+                            began_s = time.monotonic()
                             packed.write(chunk)
                             time.sleep(_BREATHS * (time.monotonic() - began_s))
-                            began_s = time.monotonic()
             with self._renaming:
                 for number in range(FIRST_COMPRESSED, self._keep + 1):
                     with suppress(FileNotFoundError):

@@ -36,26 +36,14 @@ class RunnerArguments(NamedTuple):
     blob: str | None
 
 
-def look_at_process(pid: int) -> ProcessLook | None:
+def look_at_process(pid: int, *, is_glance: bool = False) -> ProcessLook | None:
     """What it does now; None when it is gone, or ends and only waits to be reaped.
 
+    :param is_glance: not at its threads, most of the cost: `is_runnable` tells of the main one alone
     :raises OSError: no descriptor is left
     """
     stat = read_stat(pid)
-    return (
-        None
-        if stat is None or stat.is_exiting
-        else _look(pid, stat, is_runnable=_is_runnable(pid, stat.state))
-    )
-
-
-def glance_at_process(pid: int) -> ProcessLook | None:
-    """The same without its threads, most of the cost: `is_runnable` tells of the main one alone.
-
-    :raises OSError: no descriptor is left
-    """
-    stat = read_stat(pid)
-    return None if stat is None or stat.is_exiting else _look(pid, stat, is_runnable=stat.state == _RUNS)
+    return None if stat is None or stat.is_exiting else _look(pid, stat, is_glance=is_glance)
 
 
 class RunnerReader:
@@ -137,10 +125,7 @@ class RunnerReader:
         return RunnerProcess(self._look(pid, stat), *argv, is_orphan=True)
 
     def _look(self, pid: int, stat: ProcessStat) -> ProcessLook:
-        is_at_rest = (pid, stat.start_ticks) in self._at_rest
-        return _look(
-            pid, stat, is_runnable=stat.state == _RUNS if is_at_rest else _is_runnable(pid, stat.state)
-        )
+        return _look(pid, stat, is_glance=(pid, stat.start_ticks) in self._at_rest)
 
     def _argv_of(
         self, pid: int, stat: ProcessStat, former: dict[_Program, RunnerArguments | None]
@@ -159,7 +144,7 @@ class RunnerReader:
         return self._argv[program]
 
 
-def _look(pid: int, stat: ProcessStat, *, is_runnable: bool) -> ProcessLook:
+def _look(pid: int, stat: ProcessStat, *, is_glance: bool) -> ProcessLook:
     moved = [int(figure) for figure in _MOVED.findall(_read(f"/proc/{pid}/io") or b"")]
     waits_on = (_read(f"/proc/{pid}/wchan") or b"").decode("ascii", "replace")
     return ProcessLook(
@@ -168,7 +153,7 @@ def _look(pid: int, stat: ProcessStat, *, is_runnable: bool) -> ProcessLook:
         cpu_ticks=stat.cpu_ticks,
         major_faults=stat.major_faults,
         moved_bytes=sum(moved) if moved else None,
-        is_runnable=is_runnable,
+        is_runnable=stat.state == _RUNS if is_glance else _is_runnable(pid, stat.state),
         waits_on="" if waits_on == "0" else waits_on,
     )
 
@@ -201,7 +186,7 @@ def children_of(pid: int) -> list[int]:
     except FileNotFoundError:
         return found
     for thread in threads:
-        found += map(int, (_read_whole(f"/proc/{pid}/task/{thread}/children") or b"").split())
+        found += map(int, (_read(f"/proc/{pid}/task/{thread}/children", is_paged=True) or b"").split())
     return found
 
 
@@ -233,25 +218,10 @@ def argv_of(pid: int) -> list[bytes]:
     return (_read(f"/proc/{pid}/cmdline", _MANY_BYTES) or b"").removesuffix(b"\0").split(b"\0")
 
 
-def _read_whole(path: str) -> bytes | None:
-    """As `_read`, but to the end: a list the kernel gives a page at a time, whatever room there is (seq_file.c)."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return None
-    whole = b""
-    try:
-        while part := os.read(fd, _MANY_BYTES):
-            whole += part
-    except (ProcessLookupError, PermissionError):
-        return None
-    finally:
-        os.close(fd)
-    return whole
-
-
-def _read(path: str, limit_bytes: int = _FEW_BYTES) -> bytes | None:
+def _read(path: str, limit_bytes: int = _FEW_BYTES, *, is_paged: bool = False) -> bytes | None:
     """The beginning of the file; None when it is not ours to see, or its process is gone.
+
+    :param is_paged: all of it: a list, which the kernel gives a page at a time, whatever room there is (seq_file.c)
 
     :raises OSError: no descriptor is left
     """
@@ -260,7 +230,10 @@ def _read(path: str, limit_bytes: int = _FEW_BYTES) -> bytes | None:
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     try:
-        return os.read(fd, limit_bytes)
+        found = os.read(fd, limit_bytes)
+        while is_paged and (part := os.read(fd, limit_bytes)):
+            found += part
+        return found
     except (ProcessLookupError, PermissionError):
         return None
     finally:

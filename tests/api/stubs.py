@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arasul_supervisor.api.compose import build_resources
-from arasul_supervisor.api.server import serve
+from arasul_supervisor.api.server import open_port
 from arasul_supervisor.clock import SystemClock
 from arasul_supervisor.healing.aftermath.own_loads import OwnLoads
 from arasul_supervisor.healing.aftermath.quarantine import Quarantine
@@ -293,7 +293,8 @@ async def api_under_test(
         **parts,
     )
     sock = socket.create_server(("127.0.0.1", 0))
-    runner = await serve(api, sock)
+    runner = await open_port(sock, api.dispatch)
+    runner.hand_over(api)
     try:
         yield ApiUnderTest(sock.getsockname()[1], engine, engine_log, log, catalogue, pulls, sampler, healing)
     finally:

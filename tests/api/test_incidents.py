@@ -17,7 +17,7 @@ from arasul_supervisor.api.incidents import Incidents
 from arasul_supervisor.api.openapi import OpenApi
 from arasul_supervisor.api.quarantine import QuarantinedModels
 from arasul_supervisor.api.routes import RouteTable
-from arasul_supervisor.api.server import ManagementApi, serve
+from arasul_supervisor.api.server import ManagementApi, open_port
 from arasul_supervisor.healing.aftermath.quarantine import Quarantine
 from arasul_supervisor.healing.diagnosis.verdicts import Cure, Kind
 from arasul_supervisor.healing.incidents.incident import Result
@@ -87,7 +87,8 @@ async def _port(state: Path) -> AsyncIterator[Port]:
         await quarantine.close()
 
     sock = socket.create_server(("127.0.0.1", 0))
-    runner = await serve(ManagementApi(dispatch, at_end), sock)
+    runner = await open_port(sock, dispatch)
+    runner.hand_over(ManagementApi(dispatch, at_end))
     try:
         yield Port(sock.getsockname()[1], book, quarantine, clock)
     finally:

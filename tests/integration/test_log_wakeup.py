@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from arasul_supervisor.logs.wakeup import open_inotify
 from tests.engine.log_ground import LogGround, append
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 IN_MOVE_SELF = 0x800
@@ -36,6 +37,16 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[SpoolReader]:
     return looks
 
 
+@asynccontextmanager
+async def followed(folder: Path) -> AsyncIterator[tuple[LogGround, Path]]:
+    """A log whose first line has been read, with its spool."""
+    ground = LogGround(folder)
+    spool = ground.begin(1, written=b"before\n")
+    async with ground.running():
+        await ground.until_text("before")
+        yield ground, spool
+
+
 async def test_until_inotify_has_told_of_it_an_idle_engine_is_looked_at_once_a_second(
     tmp_path: Path, looks: list[SpoolReader]
 ) -> None:
@@ -53,10 +64,7 @@ async def test_until_inotify_has_told_of_it_an_idle_engine_is_looked_at_once_a_s
 async def test_an_idle_engine_of_which_inotify_has_told_is_hardly_looked_at(
     tmp_path: Path, looks: list[SpoolReader]
 ) -> None:
-    ground = LogGround(tmp_path)
-    spool = ground.begin(1, written=b"before\n")
-    async with ground.running():
-        await ground.until_text("before")
+    async with followed(tmp_path) as (ground, spool):
         append(spool, b"here\n")
         await ground.until_text("here")
         await asyncio.sleep(1.2)  # until its disk has been looked at once more
@@ -67,10 +75,7 @@ async def test_an_idle_engine_of_which_inotify_has_told_is_hardly_looked_at(
 
 
 async def test_lines_that_come_thick_are_taken_together(tmp_path: Path, looks: list[SpoolReader]) -> None:
-    ground = LogGround(tmp_path)
-    spool = ground.begin(1, written=b"before\n")
-    async with ground.running():
-        await ground.until_text("before")
+    async with followed(tmp_path) as (ground, spool):
         looks.clear()
         for number in range(200):
             append(spool, b"line %d\n" % number)
@@ -81,10 +86,7 @@ async def test_lines_that_come_thick_are_taken_together(tmp_path: Path, looks: l
 
 
 async def test_a_line_that_inotify_tells_of_after_a_rest_is_seen_at_once(tmp_path: Path) -> None:
-    ground = LogGround(tmp_path)
-    spool = ground.begin(1, written=b"before\n")
-    async with ground.running():
-        await ground.until_text("before")
+    async with followed(tmp_path) as (ground, spool):
         append(spool, b"first\n")
         await ground.until_text("first")
         await asyncio.sleep(1.5)  # at rest: the next look by itself is far
@@ -93,10 +95,7 @@ async def test_a_line_that_inotify_tells_of_after_a_rest_is_seen_at_once(tmp_pat
 
 
 async def test_a_line_without_an_end_is_shown_after_a_second_whatever_inotify_told(tmp_path: Path) -> None:
-    ground = LogGround(tmp_path)
-    spool = ground.begin(1, written=b"before\n")
-    async with ground.running():
-        await ground.until_text("before")
+    async with followed(tmp_path) as (ground, spool):
         append(spool, b"whole\n")
         await ground.until_text("whole")
         await asyncio.sleep(1.5)

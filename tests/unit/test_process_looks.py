@@ -14,7 +14,7 @@ import pytest
 
 from arasul_supervisor.supervision import process_reading
 from arasul_supervisor.supervision.ports import connections_to
-from arasul_supervisor.supervision.process_reading import RunnerReader, glance_at_process, look_at_process
+from arasul_supervisor.supervision.process_reading import RunnerReader, look_at_process
 from arasul_supervisor.supervision.process_signals import Ends, continue_processes, end_processes
 from arasul_supervisor.supervision.strays import MARKER_VARIABLE, carries
 from tests.engine.processes import is_alive, pick_free_port, wait_until
@@ -119,7 +119,7 @@ def test_a_working_thread_makes_a_process_runnable_whose_main_thread_sleeps() ->
 def test_a_glance_tells_the_same_but_for_the_threads() -> None:
     with process(SPIN_IN_A_THREAD) as child:
         wait_until_asleep(child.pid)
-        glance = glance_at_process(child.pid)
+        glance = look_at_process(child.pid, is_glance=True)
         assert glance is not None
         assert not glance.is_runnable
         assert glance.identity == look(child.pid).identity

@@ -24,7 +24,7 @@ from arasul_supervisor.healing.looking.witnesses import (
 from arasul_supervisor.offload import Offload
 from arasul_supervisor.ollama.generation import has_llama_servers
 from arasul_supervisor.supervision.ports import Connections, connections_to, listener_among, unread_at
-from arasul_supervisor.supervision.process_reading import glance_at_process, look_at_process
+from arasul_supervisor.supervision.process_reading import look_at_process
 from arasul_supervisor.supervision.runners import descendants
 from arasul_supervisor.supervision.snapshot import State
 
@@ -150,10 +150,9 @@ class Observer:
         if self._server[0] != engine_pid:
             self._server = (engine_pid, _server_pid(engine_pid, self._engine_port))
         runners = self._reader.read(engine_pid, self._marker, at_rest=at_rest)
-        look_at_server = look_at_process if snapshot.missed_beats else glance_at_process
         ports = [runner.port for runner in runners if runner.port is not None]
         return _ProcLook(
-            server=look_at_server(self._server[1]),
+            server=look_at_process(self._server[1], is_glance=not snapshot.missed_beats),
             runners=runners,
             peers=connections_to(ports) if ports else {},
             unread_bytes=unread_at(self._engine_port) if asks_unread else None,
